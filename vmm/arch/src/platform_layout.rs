@@ -1,0 +1,75 @@
+//! Where the parts of the virtual PC are: the port and memory addresses and interrupt numbers on which the device
+//! models and the firmware tables that describe them to a guest must agree. No logic.
+//!
+//! ACPI Specification, "ACPI Hardware Specification", for the meaning of the power-management blocks; the legacy
+//! numbers are those of the IBM PC/AT.
+
+use crate::{Gpa, Port};
+
+/// First port of the power-management register blocks.
+pub const PM_BASE: Port = Port(0x600);
+/// PM1a event block: status at +0, enable at +2.
+pub const PM1A_EVENT: Port = PM_BASE;
+/// Length of the PM1a event block, in bytes.
+pub const PM1A_EVENT_BYTES: u8 = 4;
+/// PM1a control block.
+pub const PM1A_CONTROL: Port = Port(0x604);
+/// Length of the PM1a control block, in bytes.
+pub const PM1A_CONTROL_BYTES: u8 = 2;
+/// PM timer block.
+pub const PM_TIMER: Port = Port(0x608);
+/// Length of the PM timer block, in bytes.
+pub const PM_TIMER_BYTES: u8 = 4;
+/// Frequency of the PM timer, in Hz.
+pub const PM_TIMER_HZ: u64 = 3_579_545;
+/// Whether the PM timer counts in 32 bits (FADT flag TMR_VAL_EXT) rather than 24.
+pub const PM_TIMER_IS_32_BIT: bool = true;
+/// SLP_TYP value in PM1 control that means S5, for the `\_S5` package.
+pub const SLEEP_TYPE_S5: u8 = 5;
+/// Port of the reset register (FADT RESET_REG, one byte).
+pub const RESET_REGISTER: Port = Port(0xcf9);
+/// Value that resets the machine when written to [`RESET_REGISTER`].
+pub const RESET_VALUE: u8 = 0x06;
+
+/// ISA interrupt of the ACPI system control interrupt: level-triggered, active high on its IOAPIC pin.
+pub const SCI_IRQ: u8 = 9;
+/// ISA interrupt of the interval timer.
+pub const TIMER_IRQ: u8 = 0;
+/// IOAPIC pin (and global system interrupt) to which ISA interrupt 0 is connected.
+pub const TIMER_GSI: u8 = 2;
+/// ISA interrupt of the serial port.
+pub const COM1_IRQ: u8 = 4;
+/// ISA interrupt of the real-time clock.
+pub const RTC_IRQ: u8 = 8;
+
+/// First port of the serial port.
+pub const COM1: Port = Port(0x3f8);
+/// First port of the primary 8259.
+pub const PIC_PRIMARY: Port = Port(0x20);
+/// First port of the secondary 8259.
+pub const PIC_SECONDARY: Port = Port(0xa0);
+/// First of the two edge/level control registers.
+pub const ELCR: Port = Port(0x4d0);
+/// First port of the 8254.
+pub const PIT: Port = Port(0x40);
+/// System control port B: timer 2 gate and output.
+pub const SYSTEM_CONTROL_B: Port = Port(0x61);
+/// Index port of the CMOS memory; the data port follows.
+pub const CMOS: Port = Port(0x70);
+/// CMOS index of the century, in the clock's number format (FADT CENTURY).
+pub const CMOS_CENTURY: u8 = 0x32;
+/// System control port A: A20 gate and fast reset.
+pub const SYSTEM_CONTROL_A: Port = Port(0x92);
+/// Address port of PCI configuration mechanism #1; the data port is at +4.
+pub const PCI_CONFIG: Port = Port(0xcf8);
+
+/// First address of the IOAPIC's register window.
+pub const IOAPIC_BASE: Gpa = Gpa::new(0xfec0_0000);
+/// Length of the IOAPIC's register window, in bytes.
+pub const IOAPIC_BYTES: u64 = 0x1000;
+/// APIC ID in the IOAPIC's ID register after reset, and its ID in the MADT.
+pub const IOAPIC_ID: u8 = 0;
+/// Number of IOAPIC inputs; global system interrupts 0 to this less one.
+pub const IOAPIC_PINS: u8 = 24;
+/// First address of every local APIC's register window.
+pub const LOCAL_APIC_BASE: Gpa = Gpa::new(0xfee0_0000);
