@@ -1,0 +1,71 @@
+//! Guest-physical memory: what a guest's RAM is to the code that copies in and out of it.
+//!
+//! No slice into guest RAM ever exists. A guest may change its memory under us at any time, so every value is
+//! copied out once and then judged.
+#![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod map;
+mod vec_block;
+
+pub use map::{Block, MapError, MemoryMap, Region};
+pub use vec_block::VecBlock;
+
+use arch::Gpa;
+
+/// An access outside of the guest's RAM.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct OutsideRam {
+    /// Where the access began, guest-physical.
+    pub gpa: Gpa,
+    /// Its length in bytes.
+    pub length: u64,
+}
+
+/// Typed copies in and out of guest-physical memory.
+///
+/// An access may cross regions that touch; one that leaves RAM fails whole or after a partial copy, never
+/// with a panic.
+pub trait GuestMemory {
+    /// Copies guest memory at `gpa` into `into`.
+    ///
+    /// # Errors
+    /// [`OutsideRam`] when any byte is not RAM.
+    fn read(&self, gpa: Gpa, into: &mut [u8]) -> Result<(), OutsideRam>;
+
+    /// Copies `from` to guest memory at `gpa`.
+    ///
+    /// # Errors
+    /// [`OutsideRam`] when any byte is not RAM.
+    fn write(&self, gpa: Gpa, from: &[u8]) -> Result<(), OutsideRam>;
+
+    /// Reads a little-endian 32-bit word.
+    ///
+    /// # Errors
+    /// [`OutsideRam`] when any byte is not RAM.
+    fn read_u32(&self, gpa: Gpa) -> Result<u32, OutsideRam> {
+        let mut bytes = [0; 4];
+        self.read(gpa, &mut bytes)?;
+        Ok(u32::from_le_bytes(bytes))
+    }
+
+    /// Reads a little-endian 64-bit word.
+    ///
+    /// # Errors
+    /// [`OutsideRam`] when any byte is not RAM.
+    fn read_u64(&self, gpa: Gpa) -> Result<u64, OutsideRam> {
+        let mut bytes = [0; 8];
+        self.read(gpa, &mut bytes)?;
+        Ok(u64::from_le_bytes(bytes))
+    }
+
+    /// Writes a little-endian 64-bit word.
+    ///
+    /// # Errors
+    /// [`OutsideRam`] when any byte is not RAM.
+    fn write_u64(&self, gpa: Gpa, value: u64) -> Result<(), OutsideRam> {
+        self.write(gpa, &value.to_le_bytes())
+    }
+}

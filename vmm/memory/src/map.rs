@@ -1,0 +1,200 @@
+//! The map of a guest's RAM: disjoint regions, each backed by one block of host memory.
+
+use crate::{GuestMemory, OutsideRam};
+use alloc::vec::Vec;
+use arch::Gpa;
+
+/// A block of host memory that backs guest RAM. Copies may race with the running guest; the implementation
+/// makes that harmless.
+pub trait Block {
+    /// The block's size in bytes.
+    fn size(&self) -> u64;
+
+    /// Copies from the block at `offset`; the caller has checked that the copy lies inside.
+    fn copy_out(&self, offset: u64, into: &mut [u8]);
+
+    /// Copies to the block at `offset`; the caller has checked that the copy lies inside.
+    fn copy_in(&self, offset: u64, from: &[u8]);
+}
+
+/// One stretch of guest RAM.
+#[derive(Debug)]
+pub struct Region<B> {
+    base: Gpa,
+    block: B,
+}
+
+impl<B: Block> Region<B> {
+    /// The region's first guest-physical address.
+    pub fn base(&self) -> Gpa {
+        self.base
+    }
+
+    /// The region's size in bytes.
+    pub fn size(&self) -> u64 {
+        self.block.size()
+    }
+
+    /// The host memory behind the region.
+    pub fn block(&self) -> &B {
+        &self.block
+    }
+}
+
+/// Why a region was not added.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MapError {
+    /// It overlaps the region at this address.
+    Overlaps(Gpa),
+    /// It is empty or runs past the end of the address space.
+    BadExtent,
+}
+
+/// Guest RAM as a sorted list of disjoint regions.
+#[derive(Debug)]
+pub struct MemoryMap<B> {
+    regions: Vec<Region<B>>,
+}
+
+impl<B: Block> Default for MemoryMap<B> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<B: Block> MemoryMap<B> {
+    /// A map without RAM.
+    pub const fn new() -> Self {
+        Self { regions: Vec::new() }
+    }
+
+    /// Adds `block` at `base`.
+    ///
+    /// # Errors
+    /// [`MapError`] when the extent is empty, wraps, or overlaps a region.
+    pub fn add(&mut self, base: Gpa, block: B) -> Result<(), MapError> {
+        let end = base.checked_add(block.size()).ok_or(MapError::BadExtent)?;
+        if end == base {
+            return Err(MapError::BadExtent);
+        }
+        let position = self.regions.partition_point(|region| region.base < base);
+        if let Some(next) = self.regions.get(position)
+            && next.base < end
+        {
+            return Err(MapError::Overlaps(next.base));
+        }
+        if let Some(previous) = position.checked_sub(1).and_then(|index| self.regions.get(index))
+            && previous.base + previous.size() > base
+        {
+            return Err(MapError::Overlaps(previous.base));
+        }
+        self.regions.insert(position, Region { base, block });
+        Ok(())
+    }
+
+    /// The regions, in order of address.
+    pub fn regions(&self) -> &[Region<B>] {
+        &self.regions
+    }
+
+    /// All RAM, in bytes.
+    pub fn size(&self) -> u64 {
+        self.regions.iter().map(Region::size).sum()
+    }
+
+    /// The region that holds `gpa`, and the offset in it.
+    #[inline]
+    fn locate(&self, gpa: Gpa) -> Option<(&Region<B>, u64)> {
+        let index = self.regions.partition_point(|region| region.base <= gpa).checked_sub(1)?;
+        let region = self.regions.get(index)?;
+        let offset = gpa - region.base;
+        (offset < region.size()).then_some((region, offset))
+    }
+
+    /// Calls `copy` with each piece of `length` bytes at `gpa`: block, offset in the block, range in the buffer.
+    fn for_each_piece(
+        &self,
+        gpa: Gpa,
+        length: usize,
+        mut copy: impl FnMut(&B, u64, core::ops::Range<usize>),
+    ) -> Result<(), OutsideRam> {
+        let outside = OutsideRam { gpa, length: length as u64 };
+        let mut done = 0;
+        while done < length {
+            let at = gpa.checked_add(done as u64).ok_or(outside)?;
+            let (region, offset) = self.locate(at).ok_or(outside)?;
+            let rest = usize::try_from(region.size() - offset).unwrap_or(usize::MAX);
+            let piece = rest.min(length - done);
+            copy(&region.block, offset, done..done + piece);
+            done += piece;
+        }
+        Ok(())
+    }
+}
+
+impl<B: Block> GuestMemory for MemoryMap<B> {
+    fn read(&self, gpa: Gpa, into: &mut [u8]) -> Result<(), OutsideRam> {
+        self.for_each_piece(gpa, into.len(), |block, offset, range| {
+            if let Some(piece) = into.get_mut(range) {
+                block.copy_out(offset, piece);
+            }
+        })
+    }
+
+    fn write(&self, gpa: Gpa, from: &[u8]) -> Result<(), OutsideRam> {
+        self.for_each_piece(gpa, from.len(), |block, offset, range| {
+            if let Some(piece) = from.get(range) {
+                block.copy_in(offset, piece);
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::VecBlock;
+
+    fn map() -> MemoryMap<VecBlock> {
+        let mut map = MemoryMap::new();
+        map.add(Gpa::new(0x10_0000), VecBlock::new(0x1000)).expect("free");
+        map.add(Gpa::new(0), VecBlock::new(0x2000)).expect("free");
+        map.add(Gpa::new(0x2000), VecBlock::new(0x1000)).expect("free");
+        map
+    }
+
+    #[test]
+    fn regions_are_kept_in_order_and_summed() {
+        let map = map();
+        let bases: Vec<u64> = map.regions().iter().map(|region| region.base().get()).collect();
+        assert_eq!(bases, [0, 0x2000, 0x10_0000]);
+        assert_eq!(map.size(), 0x4000);
+    }
+
+    #[test]
+    fn overlap_is_refused_on_both_sides() {
+        let mut map = map();
+        assert_eq!(map.add(Gpa::new(0x1fff), VecBlock::new(1)), Err(MapError::Overlaps(Gpa::new(0))));
+        assert_eq!(
+            map.add(Gpa::new(0xf_f000), VecBlock::new(0x1001)),
+            Err(MapError::Overlaps(Gpa::new(0x10_0000)))
+        );
+        assert_eq!(map.add(Gpa::new(0x5000), VecBlock::new(0)), Err(MapError::BadExtent));
+        assert_eq!(map.add(Gpa::new(u64::MAX), VecBlock::new(2)), Err(MapError::BadExtent));
+    }
+
+    #[test]
+    fn a_copy_crosses_regions_that_touch() {
+        let map = map();
+        map.write(Gpa::new(0x1ffe), &[1, 2, 3, 4]).expect("RAM");
+        assert_eq!(map.read_u32(Gpa::new(0x1ffe)), Ok(0x0403_0201));
+    }
+
+    #[test]
+    fn a_copy_that_leaves_ram_fails() {
+        let map = map();
+        let expected = OutsideRam { gpa: Gpa::new(0x2ffc), length: 8 };
+        assert_eq!(map.read_u64(Gpa::new(0x2ffc)), Err(expected));
+        assert!(map.read_u64(Gpa::new(u64::MAX - 3)).is_err());
+    }
+}

@@ -1,0 +1,35 @@
+//! Guest RAM on the heap, for host tests and simulations.
+
+use crate::Block;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::cell::RefCell;
+
+/// A block of zeroed bytes on the heap.
+#[derive(Debug, PartialEq, Eq)]
+pub struct VecBlock(RefCell<Vec<u8>>);
+
+impl VecBlock {
+    /// A block of `size` zero bytes.
+    pub fn new(size: usize) -> Self {
+        Self(RefCell::new(vec![0; size]))
+    }
+}
+
+impl Block for VecBlock {
+    fn size(&self) -> u64 {
+        self.0.borrow().len() as u64
+    }
+
+    fn copy_out(&self, offset: u64, into: &mut [u8]) {
+        let bytes = self.0.borrow();
+        let start = usize::try_from(offset).expect("offset was checked against the size");
+        into.copy_from_slice(&bytes[start..start + into.len()]);
+    }
+
+    fn copy_in(&self, offset: u64, from: &[u8]) {
+        let mut bytes = self.0.borrow_mut();
+        let start = usize::try_from(offset).expect("offset was checked against the size");
+        bytes[start..start + from.len()].copy_from_slice(from);
+    }
+}
