@@ -69,3 +69,23 @@ pub trait GuestMemory {
         self.write(gpa, &value.to_le_bytes())
     }
 }
+
+impl<T: GuestMemory + ?Sized> GuestMemory for alloc::sync::Arc<T> {
+    fn read(&self, gpa: Gpa, into: &mut [u8]) -> Result<(), OutsideRam> {
+        (**self).read(gpa, into)
+    }
+
+    fn write(&self, gpa: Gpa, from: &[u8]) -> Result<(), OutsideRam> {
+        (**self).write(gpa, from)
+    }
+
+    #[inline]
+    fn read_u32(&self, gpa: Gpa) -> Result<u32, OutsideRam> {
+        (**self).read_u32(gpa)
+    }
+
+    #[inline]
+    fn read_u64(&self, gpa: Gpa) -> Result<u64, OutsideRam> {
+        (**self).read_u64(gpa)
+    }
+}
