@@ -1,0 +1,229 @@
+//! Memory operands: linear address to guest-physical, then RAM or a device.
+//!
+//! An access is translated whole before any of it is carried out, so a fault on its second page leaves the first
+//! untouched. It is split only where it crosses a page or where a part of it has no width of its own.
+
+use crate::context::{Context, Mode};
+use crate::segmentation::linear;
+use crate::{Access, Cpu, KnownTranslation, Mmio, Privilege};
+use arch::{Exception, Gpa, Gva, PAGE_SIZE, SegmentRegister, Width};
+use memory::GuestMemory;
+
+/// Where a translated access lies.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Span {
+    gpa: Gpa,
+    width: Width,
+    /// For an access across two pages: the bytes on the first, and where the rest is.
+    split: Option<(u64, Gpa)>,
+}
+
+/// A page translation that holds for the instruction at hand.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct CachedPage {
+    gva: Gva,
+    gpa: Gpa,
+}
+
+/// The last pages that the instruction read and wrote: what the processor's TLB would hold meanwhile.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+struct PageCache {
+    read: Option<CachedPage>,
+    write: Option<CachedPage>,
+}
+
+/// Everything that an instruction works on.
+pub(crate) struct Machine<'a, C, M: ?Sized, D> {
+    pub(crate) cpu: &'a mut C,
+    pub(crate) memory: &'a M,
+    pub(crate) devices: &'a mut D,
+    pub(crate) context: Context,
+    pages: PageCache,
+}
+
+impl<'a, C: Cpu, M: GuestMemory + ?Sized, D: Mmio> Machine<'a, C, M, D> {
+    #[inline]
+    pub(crate) fn new(
+        cpu: &'a mut C,
+        memory: &'a M,
+        devices: &'a mut D,
+        context: Context,
+        known: Option<KnownTranslation>,
+    ) -> Self {
+        let mut pages = PageCache::default();
+        if let Some(known) = known {
+            let page =
+                CachedPage { gva: known.gva.align_down(PAGE_SIZE), gpa: known.gpa.align_down(PAGE_SIZE) };
+            match known.access {
+                Access::Read => pages.read = Some(page),
+                Access::Write => pages.write = Some(page),
+                Access::Execute => {}
+            }
+        }
+        Self { cpu, memory, devices, context, pages }
+    }
+
+    /// Checks and translates `width` bytes at `offset` in `segment`.
+    ///
+    /// # Errors
+    /// #GP, #SS, #PF or #AC, as the processor gives it.
+    #[inline]
+    pub(crate) fn span(
+        &mut self,
+        segment: SegmentRegister,
+        offset: u64,
+        width: Width,
+        access: Access,
+    ) -> Result<Span, Exception> {
+        let gva = linear(self.cpu, &self.context, segment, offset, width.bytes(), access)?;
+        if self.context.checks_alignment && !gva.is_aligned(width.bytes()) {
+            return Err(Exception::AlignmentCheck);
+        }
+        let gpa = self.translate(gva, access)?;
+        let on_first_page = PAGE_SIZE - gva.get() % PAGE_SIZE;
+        let split = if on_first_page >= width.bytes() {
+            None
+        } else {
+            let mut next = gva + on_first_page;
+            if self.context.mode != Mode::Long {
+                next = Gva::new(next.get() & 0xffff_ffff);
+            }
+            Some((on_first_page, self.translate(next, access)?))
+        };
+        Ok(Span { gpa, width, split })
+    }
+
+    /// Translates one linear address, by the pages of this instruction if they have it.
+    #[inline]
+    fn translate(&mut self, gva: Gva, access: Access) -> Result<Gpa, Exception> {
+        let page = gva.align_down(PAGE_SIZE);
+        let offset = gva - page;
+        // A page that may be written may be read.
+        let usable = match access {
+            Access::Read => [self.pages.read, self.pages.write],
+            Access::Write => [None, self.pages.write],
+            Access::Execute => [None, None],
+        };
+        if let Some(known) = usable.into_iter().flatten().find(|known| known.gva == page) {
+            return Ok(known.gpa + offset);
+        }
+        let gpa = self.context.paging.walk(self.memory, gva, access, self.context.privilege())?;
+        let walked = Some(CachedPage { gva: page, gpa: gpa.align_down(PAGE_SIZE) });
+        match access {
+            Access::Read => self.pages.read = walked,
+            Access::Write => self.pages.write = walked,
+            Access::Execute => {}
+        }
+        Ok(gpa)
+    }
+
+    /// Reads a translated access.
+    #[inline]
+    pub(crate) fn load(&mut self, span: Span) -> u64 {
+        match span.split {
+            None => self.load_piece(span.gpa, span.width),
+            Some((first, second)) => {
+                let low = self.load_bytes(span.gpa, first);
+                low | (self.load_bytes(second, span.width.bytes() - first) << (8 * first))
+            }
+        }
+    }
+
+    /// Writes a translated access; bits of `value` past its width are ignored.
+    #[inline]
+    pub(crate) fn store(&mut self, span: Span, value: u64) {
+        match span.split {
+            None => self.store_piece(span.gpa, span.width, value),
+            Some((first, second)) => {
+                self.store_bytes(span.gpa, first, value);
+                self.store_bytes(second, span.width.bytes() - first, value >> (8 * first));
+            }
+        }
+    }
+
+    /// Reads fewer than eight bytes that lie on one page.
+    fn load_bytes(&mut self, gpa: Gpa, length: u64) -> u64 {
+        let mut value = 0;
+        let mut done = 0;
+        while let Some(width) = widest(length.saturating_sub(done)) {
+            value |= self.load_piece(gpa + done, width) << (8 * done);
+            done += width.bytes();
+        }
+        value
+    }
+
+    /// Writes fewer than eight bytes that lie on one page.
+    fn store_bytes(&mut self, gpa: Gpa, length: u64, value: u64) {
+        let mut done = 0;
+        while let Some(width) = widest(length.saturating_sub(done)) {
+            self.store_piece(gpa + done, width, value >> (8 * done));
+            done += width.bytes();
+        }
+    }
+
+    #[inline]
+    fn load_piece(&mut self, gpa: Gpa, width: Width) -> u64 {
+        match load_ram(self.memory, gpa, width) {
+            Some(value) => value,
+            None => self.devices.mmio_read(gpa, width) & width.mask(),
+        }
+    }
+
+    #[inline]
+    fn store_piece(&mut self, gpa: Gpa, width: Width, value: u64) {
+        let bytes = value.to_le_bytes();
+        let piece = match width {
+            Width::One => bytes.get(..1),
+            Width::Two => bytes.get(..2),
+            Width::Four => bytes.get(..4),
+            Width::Eight => bytes.get(..),
+        };
+        if piece.is_none_or(|piece| self.memory.write(gpa, piece).is_err()) {
+            self.devices.mmio_write(gpa, width, value & width.mask());
+        }
+    }
+
+    /// Reads `width` bytes of a system structure at linear address `gva`, with supervisor rights.
+    ///
+    /// # Errors
+    /// #PF.
+    pub(crate) fn load_system(&mut self, gva: Gva, width: Width) -> Result<u64, Exception> {
+        let mut value = 0;
+        for index in 0..width.bytes() {
+            let gpa =
+                self.context.paging.walk(self.memory, gva + index, Access::Read, Privilege::Implicit)?;
+            value |= self.load_piece(gpa, Width::One) << (8 * index);
+        }
+        Ok(value)
+    }
+}
+
+/// The widest access of at most `length` bytes; `None` for none.
+const fn widest(length: u64) -> Option<Width> {
+    match length {
+        0 => None,
+        1 => Some(Width::One),
+        2 | 3 => Some(Width::Two),
+        4..=7 => Some(Width::Four),
+        _ => Some(Width::Eight),
+    }
+}
+
+/// Reads `width` bytes of RAM, or `None` where there is none.
+#[inline]
+fn load_ram<M: GuestMemory + ?Sized>(memory: &M, gpa: Gpa, width: Width) -> Option<u64> {
+    match width {
+        Width::One => {
+            let mut bytes = [0; 1];
+            memory.read(gpa, &mut bytes).ok()?;
+            Some(u64::from(bytes[0]))
+        }
+        Width::Two => {
+            let mut bytes = [0; 2];
+            memory.read(gpa, &mut bytes).ok()?;
+            Some(u64::from(u16::from_le_bytes(bytes)))
+        }
+        Width::Four => memory.read_u32(gpa).ok().map(u64::from),
+        Width::Eight => memory.read_u64(gpa).ok(),
+    }
+}

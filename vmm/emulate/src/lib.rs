@@ -1,0 +1,50 @@
+//! Instruction emulation: carries out one guest instruction whose memory or port access the hardware could not,
+//! because a device answers it.
+//!
+//! SDM Vol. 2, "Instruction Set Reference", and Vol. 3A, "Paging" and "Protection". Bytes are decoded by
+//! iced-x86; everything else is here.
+//!
+//! The way of an instruction: [`Paging`] walks the guest's page tables, `fetch` reads the bytes through CS,
+//! `decode` turns them into the small [`instruction`] form (kept by `cache`), `execute` carries it out over
+//! `operand`, `string`, `stack` and `alu`, with each memory operand going through `segmentation` (limits,
+//! rights, canonical form) and `access` (page walk, then RAM or device). Registers are changed last, so that a
+//! fault leaves them alone; only a REP instruction keeps the iterations it has done.
+//!
+//! Not modelled: x87, MMX, SSE and AVX moves, far transfers, and control flow; such an instruction comes back as
+//! [`Emulated::Unsupported`]. A LOCK prefix does not make an access to RAM atomic against other processors of
+//! the guest: an instruction comes here for a device access, and devices are accessed one at a time.
+#![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]
+
+mod access;
+mod alu;
+mod cache;
+mod context;
+mod cpu;
+mod decode;
+mod emulator;
+mod execute;
+mod fetch;
+mod instruction;
+mod operand;
+mod ports;
+mod segmentation;
+mod stack;
+mod string;
+mod walk;
+
+#[cfg(test)]
+mod fixture;
+#[cfg(test)]
+mod tests;
+
+pub use cpu::{Cpu, Mmio, PagingFeatures, Ports};
+pub use decode::warm;
+pub use emulator::{Emulated, Emulator, KnownTranslation};
+pub use walk::{Access, Paging, Privilege};
+
+/// The most bytes an instruction has.
+pub const MAX_INSTRUCTION_LENGTH: usize = 15;
+
+/// The most iterations of a REP instruction that one call carries out.
+pub const REP_SLICE: u32 = 4096;

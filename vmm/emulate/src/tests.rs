@@ -1,0 +1,10 @@
+//! Behaviour of whole instructions, from bytes to effects.
+
+mod arithmetic;
+mod bits;
+mod fetching;
+mod modes;
+mod moves;
+mod properties;
+mod stack;
+mod strings;
