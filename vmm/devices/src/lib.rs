@@ -1,0 +1,33 @@
+//! The devices of the virtual PC, as state machines without I/O: each is handed register accesses, bytes and the
+//! time, and answers with values, interrupt-line levels and its next deadline.
+//!
+//! [`Pc`] wires them together behind [`bus::Platform`]. Every device lives in a folder of its own: `mod.rs` the
+//! state machine, `spec.rs` the layouts of its datasheet, `tests.rs` its tests. Every device can be saved and
+//! restored at any moment, as plain data.
+#![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]
+
+mod acpi_pm;
+mod clock;
+mod ioapic;
+mod lanes;
+mod pc;
+mod pci;
+mod pic;
+mod pit;
+mod reset_control;
+mod rtc;
+mod uart;
+
+/// Where the devices are; shared with the builder of the firmware tables.
+pub use arch::platform_layout as layout;
+
+pub use acpi_pm::{AcpiPm, AcpiPmState, TimerWidth};
+pub use ioapic::{IoApic, IoApicState};
+pub use pc::{Pc, PcConfig, PcState};
+pub use pci::{ConfigAccess, HostBridge, HostBridgeState, PciFunction, PciHost, PciHostState};
+pub use pic::{Chip, PicPair, PicPairState};
+pub use pit::{Pit, PitState};
+pub use reset_control::{ResetControl, ResetControlState, Trigger};
+pub use rtc::{MemorySizes, Rtc, RtcState};
+pub use uart::{Uart, UartState};

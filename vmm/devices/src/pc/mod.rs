@@ -1,0 +1,321 @@
+//! The virtual PC: every device, wired, behind [`Platform`].
+//!
+//! After each access, and after each timer, the interrupt lines that moved are carried to both interrupt
+//! controllers, ISA interrupt 0 to pin 2 of the I/O APIC and every other to the pin of its number. Only the device
+//! that was touched is asked for its new deadline: the path of a port access is short, whatever else there is.
+
+mod ports;
+#[cfg(test)]
+mod tests;
+
+use arch::platform_layout::{
+    COM1_IRQ, IOAPIC_BASE, IOAPIC_BYTES, PM_TIMER_IS_32_BIT, RTC_IRQ, SCI_IRQ, TIMER_GSI, TIMER_IRQ,
+};
+use arch::{Gpa, Nanos, Port, Vector, Width};
+use bus::{Attention, InterruptMessage, IrqBank, PipeEnd, Platform, PowerRequest};
+
+use crate::acpi_pm::{AcpiPm, AcpiPmState, TimerWidth};
+use crate::ioapic::{IoApic, IoApicState};
+use crate::lanes::{low_half, low_word};
+use crate::pci::{PciHost, PciHostState};
+use crate::pic::{PicPair, PicPairState};
+use crate::pit::{Pit, PitState};
+use crate::reset_control::{ResetControl, ResetControlState};
+use crate::rtc::{MemorySizes, Rtc, RtcState};
+use crate::uart::{Uart, UartState};
+
+/// What a PC is made from.
+#[derive(Debug)]
+pub struct PcConfig {
+    /// The serial port's end of the console pipe.
+    pub console: PipeEnd,
+    /// The wall clock at machine time zero, in seconds since 1970, UTC.
+    pub wall_clock_unix_s: u64,
+    /// How much RAM there is, for the CMOS memory.
+    pub memory: MemorySizes,
+}
+
+/// Everything about the machine's devices that a snapshot needs; the console pipe's contents are not part of it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PcState {
+    uart: UartState,
+    pic: PicPairState,
+    pit: PitState,
+    rtc: RtcState,
+    ioapic: IoApicState,
+    acpi_pm: AcpiPmState,
+    reset_control: ResetControlState,
+    pci: PciHostState,
+    power_request: Option<PowerRequest>,
+}
+
+/// The devices that have timers, as indices of their deadlines.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Timer {
+    Uart,
+    Pit,
+    Rtc,
+    AcpiPm,
+}
+
+impl Timer {
+    const ALL: [Self; 4] = [Self::Uart, Self::Pit, Self::Rtc, Self::AcpiPm];
+}
+
+/// A PC's devices.
+#[derive(Debug)]
+pub struct Pc {
+    uart: Uart,
+    pic: PicPair,
+    pit: Pit,
+    rtc: Rtc,
+    ioapic: IoApic,
+    acpi_pm: AcpiPm,
+    reset_control: ResetControl,
+    pci: PciHost,
+
+    lines: IrqBank,
+
+    /// Each timer's deadline, by [`Timer`].
+    deadlines: [Nanos; Timer::ALL.len()],
+    /// The earliest of them.
+    earliest: Nanos,
+    attention: Attention,
+    power_request: Option<PowerRequest>,
+}
+
+impl Pc {
+    /// A PC at power-on, at machine time zero.
+    pub fn new(config: PcConfig) -> Self {
+        let lines = IrqBank::new();
+        let timer_width = if PM_TIMER_IS_32_BIT { TimerWidth::Bits32 } else { TimerWidth::Bits24 };
+        Self {
+            uart: Uart::new(config.console, lines.line(COM1_IRQ)),
+            pic: PicPair::new(),
+            pit: Pit::new(lines.line(TIMER_IRQ)),
+            rtc: Rtc::new(lines.line(RTC_IRQ), config.wall_clock_unix_s, config.memory),
+            ioapic: IoApic::new(),
+            acpi_pm: AcpiPm::new(timer_width, lines.line(SCI_IRQ)),
+            reset_control: ResetControl::new(),
+            pci: PciHost::new(),
+            lines,
+            deadlines: [Nanos::NEVER; Timer::ALL.len()],
+            earliest: Nanos::NEVER,
+            attention: Attention::empty(),
+            power_request: None,
+        }
+    }
+
+    /// Looks at the console pipe: to be called when it got input, or room.
+    pub fn console_input(&mut self, now: Nanos) {
+        self.uart.poll(now);
+        self.touched(Timer::Uart);
+        self.carry_lines();
+    }
+
+    /// Presses the ACPI power button, which asks the guest's operating system to shut down.
+    pub fn press_power_button(&mut self) {
+        self.acpi_pm.press_power_button();
+        self.touched(Timer::AcpiPm);
+        self.carry_lines();
+    }
+
+    /// Resets all devices, as the machine's reset line does. The clock keeps its time, the CMOS its memory, and the
+    /// console pipe what it holds.
+    pub fn reset(&mut self, now: Nanos) {
+        self.uart.reset();
+        self.pit.reset();
+        self.rtc.reset(now);
+        self.acpi_pm.reset(now);
+        self.reset_control.reset();
+        self.pci.reset();
+        let _moved = self.lines.take_changes();
+        let level = self.lines.levels();
+        self.pic.reset(low_half(level));
+        self.ioapic.reset(pins(level));
+        self.power_request = None;
+        self.everything_changed();
+    }
+
+    /// The state of all devices, to be restored later.
+    pub fn save(&self) -> PcState {
+        PcState {
+            uart: self.uart.save(),
+            pic: self.pic.save(),
+            pit: self.pit.save(),
+            rtc: self.rtc.save(),
+            ioapic: self.ioapic.save(),
+            acpi_pm: self.acpi_pm.save(),
+            reset_control: self.reset_control.save(),
+            pci: self.pci.save(),
+            power_request: self.power_request,
+        }
+    }
+
+    /// Becomes the PC that [`Self::save`] saw, at the machine time at which it did.
+    pub fn restore(&mut self, state: &PcState) {
+        self.uart.restore(&state.uart);
+        self.pit.restore(&state.pit);
+        self.rtc.restore(&state.rtc);
+        self.acpi_pm.restore(&state.acpi_pm);
+        self.reset_control.restore(&state.reset_control);
+        self.pci.restore(&state.pci);
+        // The controllers were saved with the lines as they are now: they have seen these levels.
+        let _seen = self.lines.take_changes();
+        self.pic.restore(&state.pic);
+        self.ioapic.restore(&state.ioapic);
+        self.power_request = state.power_request;
+        self.everything_changed();
+    }
+
+    fn deadline_of(&self, timer: Timer) -> Nanos {
+        match timer {
+            Timer::Uart => self.uart.next_deadline(),
+            Timer::Pit => self.pit.next_deadline(),
+            Timer::Rtc => self.rtc.next_deadline(),
+            Timer::AcpiPm => self.acpi_pm.next_deadline(),
+        }
+    }
+
+    /// Asks a device that was touched for its deadline.
+    #[inline]
+    fn touched(&mut self, timer: Timer) {
+        let deadline = self.deadline_of(timer);
+        if deadline != self.deadlines[timer as usize] {
+            self.deadline_moved(timer, deadline);
+        }
+    }
+
+    #[cold]
+    fn deadline_moved(&mut self, timer: Timer, deadline: Nanos) {
+        self.deadlines[timer as usize] = deadline;
+        let earliest = self.deadlines.iter().copied().min().unwrap_or(Nanos::NEVER);
+        if earliest != self.earliest {
+            self.earliest = earliest;
+            self.attention |= Attention::DEADLINE;
+        }
+    }
+
+    /// Carries moved interrupt lines to the controllers.
+    #[inline]
+    fn carry_lines(&mut self) {
+        let Some(changes) = self.lines.take_changes() else { return };
+        self.ioapic.set_lines(pins(changes.level), pins(changes.rose));
+        self.notice_ioapic();
+        self.change_pic(|pic| pic.set_lines(low_half(changes.level), low_half(changes.rose)));
+    }
+
+    /// Lets `change` do something to the 8259 pair that may move its output.
+    fn change_pic<R>(&mut self, change: impl FnOnce(&mut PicPair) -> R) -> R {
+        let before = self.pic.output();
+        let result = change(&mut self.pic);
+        if self.pic.output() != before {
+            self.attention |= Attention::INTERRUPT;
+        }
+        result
+    }
+
+    fn notice_ioapic(&mut self) {
+        if self.ioapic.has_message() {
+            self.attention |= Attention::INTERRUPT;
+        }
+    }
+
+    fn request_power(&mut self, request: Option<PowerRequest>) {
+        if request.is_some() {
+            self.power_request = request;
+            self.attention |= Attention::POWER;
+        }
+    }
+
+    fn everything_changed(&mut self) {
+        for timer in Timer::ALL {
+            self.deadlines[timer as usize] = self.deadline_of(timer);
+        }
+        self.earliest = self.deadlines.iter().copied().min().unwrap_or(Nanos::NEVER);
+        self.attention = Attention::all();
+    }
+}
+
+impl Platform for Pc {
+    fn port_read(&mut self, port: Port, width: Width, now: Nanos) -> u32 {
+        let value = self.read_port(port.0, width, now);
+        self.carry_lines();
+        value
+    }
+
+    fn port_write(&mut self, port: Port, width: Width, value: u32, now: Nanos) {
+        self.write_port(port.0, width, value, now);
+        self.carry_lines();
+    }
+
+    fn mmio_read(&mut self, gpa: Gpa, width: Width, _now: Nanos) -> u64 {
+        match gpa - IOAPIC_BASE {
+            offset if offset < IOAPIC_BYTES => self.ioapic.read(offset, width),
+            _ => width.mask(),
+        }
+    }
+
+    fn mmio_write(&mut self, gpa: Gpa, width: Width, value: u64, _now: Nanos) {
+        let offset = gpa - IOAPIC_BASE;
+        if offset < IOAPIC_BYTES {
+            self.ioapic.write(offset, width, value);
+            self.notice_ioapic();
+        }
+    }
+
+    fn end_of_interrupt(&mut self, vector: Vector, _now: Nanos) {
+        self.ioapic.end_of_interrupt(vector);
+        self.notice_ioapic();
+    }
+
+    fn advance(&mut self, now: Nanos) {
+        if now < self.earliest {
+            return;
+        }
+        for timer in Timer::ALL {
+            if now < self.deadlines[timer as usize] {
+                continue;
+            }
+            match timer {
+                Timer::Uart => self.uart.advance(now),
+                Timer::Pit => self.pit.advance(now),
+                Timer::Rtc => self.rtc.advance(now),
+                Timer::AcpiPm => self.acpi_pm.advance(now),
+            }
+            self.touched(timer);
+        }
+        self.carry_lines();
+    }
+
+    fn next_deadline(&self) -> Nanos {
+        self.earliest
+    }
+
+    fn take_attention(&mut self) -> Attention {
+        core::mem::replace(&mut self.attention, Attention::empty())
+    }
+
+    fn take_message(&mut self) -> Option<InterruptMessage> {
+        self.ioapic.take_message()
+    }
+
+    fn external_interrupt(&self) -> bool {
+        self.pic.output()
+    }
+
+    fn acknowledge_external_interrupt(&mut self) -> Vector {
+        self.change_pic(PicPair::acknowledge)
+    }
+
+    fn take_power_request(&mut self) -> Option<PowerRequest> {
+        self.power_request.take()
+    }
+}
+
+/// ISA interrupt lines as I/O APIC pins: 0 is at [`TIMER_GSI`], whose place is free as 2 is the 8259s' cascade.
+fn pins(lines: u32) -> u32 {
+    const MOVED: u32 = 1 << TIMER_IRQ | 1 << TIMER_GSI;
+    let timer = (lines >> TIMER_IRQ) & 1;
+    low_word(u64::from(lines & !MOVED | timer << TIMER_GSI))
+}

@@ -1,0 +1,348 @@
+//! The devices together: dispatch, interrupt routing, deadlines, attention, reset, snapshot.
+
+use super::*;
+use arch::platform_layout as layout;
+use bus::{DeliveryMode, Destination, Pipe, TriggerMode};
+use proptest::prelude::*;
+
+const T0: Nanos = Nanos(0);
+
+/// How a guest asks for something.
+type Ask = fn(&mut Pc);
+const MEMORY: MemorySizes = MemorySizes { below_4g: 256 << 20, above_4g: 0 };
+
+fn pc() -> (Pc, PipeEnd) {
+    let (terminal, console) = Pipe::ends();
+    (Pc::new(PcConfig { console, wall_clock_unix_s: 1_795_210_162, memory: MEMORY }), terminal)
+}
+
+impl Pc {
+    fn out(&mut self, port: u16, value: u8) {
+        self.port_write(Port(port), Width::One, u32::from(value), T0);
+    }
+
+    fn inb(&mut self, port: u16) -> u8 {
+        low_byte_of(self.port_read(Port(port), Width::One, T0))
+    }
+
+    fn set_entry(&mut self, pin: u8, low: u32) {
+        self.mmio_write(IOAPIC_BASE, Width::Four, u64::from(0x10 + 2 * pin), T0);
+        self.mmio_write(IOAPIC_BASE + 0x10, Width::Four, u64::from(low), T0);
+    }
+
+    fn initialize_pics(&mut self) {
+        for (base, vector, cascade) in [(0x20, 0x20, 4), (0xa0, 0x28, 2)] {
+            self.out(base, 0x11);
+            self.out(base + 1, vector);
+            self.out(base + 1, cascade);
+            self.out(base + 1, 1);
+            self.out(base + 1, 0);
+        }
+    }
+
+    /// Programs timer 0 for a one-shot of `count` ticks.
+    fn start_timer(&mut self, count: u16) {
+        self.out(0x43, 0x30);
+        for byte in count.to_le_bytes() {
+            self.out(0x40, byte);
+        }
+    }
+}
+
+fn low_byte_of(value: u32) -> u8 {
+    u8::try_from(value).expect("a byte read gives a byte")
+}
+
+#[test]
+fn the_machine_can_move_between_cores() {
+    fn moves<T: Send>(_: &T) {}
+    moves(&pc().0);
+}
+
+#[test]
+fn the_console_works_and_its_interrupt_reaches_both_controllers() {
+    let (mut pc, terminal) = pc();
+    pc.initialize_pics();
+    pc.set_entry(4, 0x34);
+    pc.out(0x3fc, 0x08);
+    pc.out(0x3f9, 0x01);
+    let _set_up = pc.take_attention();
+    assert!(terminal.send(b'x'));
+    pc.console_input(T0);
+    assert!(pc.take_attention().contains(Attention::INTERRUPT));
+    let message = pc.take_message().expect("the pin is unmasked");
+    assert_eq!(message.vector, Vector(0x34));
+    assert_eq!((message.mode, message.trigger), (DeliveryMode::Fixed, TriggerMode::Edge));
+    assert_eq!(message.destination, Destination::Physical(0));
+    assert!(pc.external_interrupt());
+    assert_eq!(pc.acknowledge_external_interrupt(), Vector(0x24));
+    assert_eq!(pc.inb(0x3f8), b'x');
+    pc.out(0x3f8, b'y');
+    assert_eq!(terminal.receive(), Some(b'y'));
+}
+
+#[test]
+fn the_timer_interrupt_is_input_0_of_the_8259_and_pin_2_of_the_ioapic() {
+    let (mut pc, _terminal) = pc();
+    pc.initialize_pics();
+    pc.set_entry(0, 0x30);
+    pc.set_entry(2, 0x32);
+    pc.start_timer(1000);
+    let deadline = pc.next_deadline();
+    assert_ne!(deadline, Nanos::NEVER);
+    pc.advance(Nanos(deadline.0 - 1));
+    assert!(!pc.external_interrupt());
+    pc.advance(deadline);
+    assert_eq!(pc.take_message().map(|message| message.vector), Some(Vector(0x32)));
+    assert_eq!(pc.take_message(), None);
+    assert_eq!(pc.acknowledge_external_interrupt(), Vector(0x20));
+    assert_eq!(pc.next_deadline(), Nanos::NEVER);
+}
+
+#[test]
+fn the_power_button_is_a_level_triggered_sci() {
+    let (mut pc, _terminal) = pc();
+    pc.set_entry(SCI_IRQ, 0x39 | 1 << 15);
+    pc.port_write(Port(0x602), Width::Two, 1 << 8, T0);
+    pc.press_power_button();
+    assert_eq!(pc.take_message().map(|message| message.trigger), Some(TriggerMode::Level));
+    pc.end_of_interrupt(Vector(0x39), T0);
+    assert!(pc.take_message().is_some());
+    pc.port_write(layout::PM1A_EVENT, Width::Two, 1 << 8, T0);
+    pc.end_of_interrupt(Vector(0x39), T0);
+    assert_eq!(pc.take_message(), None);
+}
+
+#[test]
+fn attention_says_when_the_deadline_moved_and_only_then() {
+    let (mut pc, _terminal) = pc();
+    let _nothing = pc.take_attention();
+    pc.out(0x3f8, b'x');
+    pc.out(0x80, 0);
+    assert_eq!(pc.take_attention(), Attention::empty());
+    pc.start_timer(100);
+    assert!(pc.take_attention().contains(Attention::DEADLINE));
+    let _clock = pc.inb(0x71);
+    assert_eq!(pc.take_attention(), Attention::empty());
+}
+
+#[test]
+fn power_off_and_every_way_to_reset_are_requests() {
+    let off = |pc: &mut Pc| pc.port_write(layout::PM1A_CONTROL, Width::Two, 5 << 10 | 1 << 13, T0);
+    let register = |pc: &mut Pc| pc.out(layout::RESET_REGISTER.0, layout::RESET_VALUE);
+    let fast = |pc: &mut Pc| pc.out(0x92, 3);
+    let keyboard = |pc: &mut Pc| pc.out(0x64, 0xfe);
+    let cases: [(Ask, PowerRequest); 4] = [
+        (off, PowerRequest::Off),
+        (register, PowerRequest::Reset),
+        (fast, PowerRequest::Reset),
+        (keyboard, PowerRequest::Reset),
+    ];
+    for (ask, expected) in cases {
+        let (mut pc, _terminal) = pc();
+        let _nothing = pc.take_attention();
+        ask(&mut pc);
+        assert_eq!(pc.take_attention(), Attention::POWER);
+        assert_eq!(pc.take_power_request(), Some(expected));
+        assert_eq!(pc.take_power_request(), None);
+    }
+}
+
+#[test]
+fn holes_read_ones_in_every_width() {
+    let (mut pc, _terminal) = pc();
+    for port in [0, 0x60, 0x64, 0x80, 0x2f8, 0x60c, 0xcf8, 0xfffe] {
+        assert_eq!(pc.port_read(Port(port), Width::One, T0), 0xff, "{port:#x}");
+        pc.port_write(Port(port), Width::One, 0, T0);
+    }
+    assert_eq!(pc.port_read(Port(0xfffe), Width::Four, T0), 0xffff_ffff);
+    assert_eq!(pc.port_read(Port(0x500), Width::Two, T0), 0xffff);
+    for width in [Width::One, Width::Two, Width::Four, Width::Eight] {
+        for gpa in [0xfec0_1000, 0xfebf_ffff, 0xfee0_0000, 0xfed0_0000] {
+            assert_eq!(pc.mmio_read(Gpa::new(gpa), width, T0), width.mask());
+            pc.mmio_write(Gpa::new(gpa), width, 0, T0);
+        }
+    }
+}
+
+#[test]
+fn wide_accesses_to_byte_registers_are_split() {
+    let (mut pc, _terminal) = pc();
+    // Divisor and line control in one: ports 0x3f8 to 0x3fb, low byte first.
+    pc.out(0x3fb, 0x83);
+    pc.port_write(Port(0x3f8), Width::Two, 0x1234, T0);
+    assert_eq!((pc.inb(0x3f8), pc.inb(0x3f9)), (0x34, 0x12));
+    assert_eq!(pc.port_read(Port(0x3fa), Width::Two, T0), 0x8301);
+    // Both masks of the primary 8259 and the hole after it.
+    pc.out(0x21, 0x5a);
+    assert_eq!(pc.port_read(Port(0x21), Width::Two, T0), 0xff5a);
+}
+
+#[test]
+fn pci_configuration_shares_its_ports_with_the_reset_register() {
+    let (mut pc, _terminal) = pc();
+    pc.port_write(Port(0xcf8), Width::Four, 0x8000_0008, T0);
+    assert_eq!(pc.port_read(Port(0xcf8), Width::Four, T0), 0x8000_0008);
+    assert_eq!(pc.port_read(Port(0xcfe), Width::Two, T0), 0x0600);
+    assert_eq!(pc.port_read(Port(0xcff), Width::One, T0), 0x06);
+    // Across the end of the data port: its last byte, then nothing.
+    assert_eq!(pc.port_read(Port(0xcff), Width::Two, T0), 0xff06);
+    assert_eq!(pc.take_power_request(), None);
+    pc.out(0xcf9, 0x06);
+    assert_eq!(pc.take_power_request(), Some(PowerRequest::Reset));
+    assert_eq!(pc.port_read(Port(0xcf8), Width::Four, T0), 0x8000_0008);
+}
+
+#[test]
+fn the_pm_timer_is_read_whole_and_in_parts() {
+    let (mut pc, _terminal) = pc();
+    let now = Nanos(1_000_000_000);
+    assert_eq!(pc.port_read(layout::PM_TIMER, Width::Four, now), 3_579_545);
+    assert_eq!(pc.port_read(Port(layout::PM_TIMER.0 + 1), Width::Two, now), 3_579_545 >> 8 & 0xffff);
+}
+
+#[test]
+fn an_early_advance_does_nothing_and_a_late_one_catches_up() {
+    let (mut pc, _terminal) = pc();
+    pc.start_timer(100);
+    pc.out(0x70, 0x0b);
+    pc.out(0x71, 0x12);
+    let _set_up = pc.take_attention();
+    pc.advance(Nanos(1));
+    assert_eq!(pc.take_attention(), Attention::empty());
+    pc.advance(Nanos(1 << 60));
+    assert_eq!(pc.next_deadline(), Nanos::NEVER);
+    pc.initialize_pics();
+    assert_eq!(pc.lines.levels(), 1 << TIMER_IRQ | 1 << RTC_IRQ);
+}
+
+#[test]
+fn reset_returns_to_the_state_after_creation_but_for_clock_and_memory() {
+    let (mut used, _terminal) = pc();
+    used.initialize_pics();
+    used.start_timer(7);
+    used.set_entry(4, 0x34);
+    used.out(0x3fc, 0x0b);
+    used.out(0x3f9, 0x02);
+    used.out(0x92, 1);
+    used.port_write(Port(0xcf8), Width::Four, 0x8000_0004, T0);
+    used.press_power_button();
+    used.reset(T0);
+    assert_eq!(used.take_attention(), Attention::all());
+    assert_eq!(used.save(), pc().0.save());
+    assert_eq!((used.take_message(), used.external_interrupt()), (None, false));
+}
+
+#[test]
+fn a_restored_machine_has_its_interrupts_pending() {
+    let (mut pc_before, _terminal) = pc();
+    pc_before.initialize_pics();
+    pc_before.set_entry(2, 0x32);
+    pc_before.start_timer(1000);
+    pc_before.advance(pc_before.next_deadline());
+    let (mut copy, _other) = pc();
+    copy.restore(&pc_before.save());
+    assert!(copy.external_interrupt());
+    assert_eq!(copy.take_message().map(|message| message.vector), Some(Vector(0x32)));
+    assert_eq!(copy.acknowledge_external_interrupt(), Vector(0x20));
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    In(u16, Width),
+    Out(u16, Width, u32),
+    Load(u64, Width),
+    Store(u64, Width, u64),
+    Eoi(u8),
+    Acknowledge,
+    TakeMessage,
+    Wait(u64),
+    Sleep,
+}
+
+fn port() -> impl Strategy<Value = u16> {
+    prop_oneof![
+        Just(0x20_u16..0x22),
+        Just(0x40..0x44),
+        Just(0x60..0x65),
+        Just(0x70..0x72),
+        Just(0xa0..0xa2),
+        Just(0x3f6..0x401),
+        Just(0x4d0..0x4d2),
+        Just(0x600..0x610),
+        Just(0xcf6..0xd01),
+        Just(0..0xffff),
+    ]
+    .prop_flat_map(|ports| ports)
+}
+
+fn width() -> impl Strategy<Value = Width> {
+    prop::sample::select(vec![Width::One, Width::Two, Width::Four, Width::Eight])
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let offset = || prop_oneof![Just(0_u64), Just(0x10), 0_u64..0x1010];
+    prop_oneof![
+        6 => (port(), width()).prop_map(|(port, width)| Step::In(port, width)),
+        8 => (port(), width(), any::<u32>()).prop_map(|(port, width, value)| Step::Out(port, width, value)),
+        1 => (offset(), width()).prop_map(|(offset, width)| Step::Load(offset, width)),
+        4 => (offset(), width(), any::<u64>()).prop_map(|(offset, width, value)| Step::Store(offset, width, value)),
+        1 => any::<u8>().prop_map(Step::Eoi),
+        1 => Just(Step::Acknowledge),
+        1 => Just(Step::TakeMessage),
+        2 => prop_oneof![0_u64..1 << 20, 0_u64..1 << 55].prop_map(Step::Wait),
+        2 => Just(Step::Sleep),
+    ]
+}
+
+type Seen = (u64, Option<InterruptMessage>, Option<PowerRequest>, Attention, bool, Nanos);
+
+fn take(pc: &mut Pc, step: &Step, now: &mut Nanos) -> Seen {
+    let (mut read, mut message) = (0, None);
+    match *step {
+        Step::In(port, width) => read = u64::from(pc.port_read(Port(port), width, *now)),
+        Step::Out(port, width, value) => pc.port_write(Port(port), width, value, *now),
+        Step::Load(offset, width) => read = pc.mmio_read(IOAPIC_BASE + offset, width, *now),
+        Step::Store(offset, width, value) => pc.mmio_write(IOAPIC_BASE + offset, width, value, *now),
+        Step::Eoi(vector) => pc.end_of_interrupt(Vector(vector), *now),
+        Step::Acknowledge => read = u64::from(pc.acknowledge_external_interrupt().0),
+        Step::TakeMessage => message = pc.take_message(),
+        Step::Wait(ns) => {
+            *now = *now + Nanos(ns);
+            pc.advance(*now);
+            assert!(pc.next_deadline() > *now, "a timer that is not settled would spin the caller");
+        }
+        Step::Sleep => {
+            if pc.next_deadline() != Nanos::NEVER {
+                *now = (*now).max(pc.next_deadline());
+                pc.advance(*now);
+                assert!(pc.next_deadline() > *now, "a timer that is not settled would spin the caller");
+            }
+        }
+    }
+    (read, message, pc.take_power_request(), pc.take_attention(), pc.external_interrupt(), pc.next_deadline())
+}
+
+proptest! {
+    #[test]
+    fn any_accesses_are_survived_and_a_restored_machine_goes_on_the_same(
+        before in prop::collection::vec(step(), 0..150),
+        after in prop::collection::vec(step(), 0..150),
+    ) {
+        let (mut original, terminal) = pc();
+        let mut now = T0;
+        for step in &before {
+            let _seen = take(&mut original, step, &mut now);
+        }
+        while terminal.receive().is_some() {}
+        let (mut copy, _terminal) = pc();
+        copy.restore(&original.save());
+        prop_assert_eq!(copy.lines.levels(), original.lines.levels());
+        let _restored = copy.take_attention();
+        let mut copy_now = now;
+        for step in &after {
+            prop_assert_eq!(take(&mut original, step, &mut now), take(&mut copy, step, &mut copy_now));
+        }
+        prop_assert_eq!(original.save(), copy.save());
+    }
+}
