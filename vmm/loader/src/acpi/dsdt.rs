@@ -1,0 +1,109 @@
+//! The differentiated system description table: the devices that no bus enumerates, and how to power off.
+//!
+//! ACPI Specification 6.5, "Device Identification", "\_Sx (System States)", "Resource Data Types for ACPI"; the
+//! device names are those of "Plug and Play Device IDs".
+
+use super::sdt;
+use acpi_tables::Aml;
+use acpi_tables::aml::{Device, EISAName, IO, Interrupt, Name, Package, Path, ResourceTemplate, Scope, ZERO};
+use acpi_tables::sdt::Sdt;
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
+use arch::{Port, platform_layout as pc};
+use core::num::NonZeroU8;
+
+/// Revision 2: integers of 64 bits.
+const REVISION: u8 = 2;
+
+/// The table for a machine with `vcpus` processors.
+pub(crate) fn table(vcpus: NonZeroU8) -> Sdt {
+    let mut code = Vec::new();
+    power_off().to_aml_bytes(&mut code);
+    let mut devices: Vec<Box<dyn Aml>> =
+        (0..vcpus.get()).map(|id| Box::new(processor(id)) as Box<dyn Aml>).collect();
+    devices.extend([serial_port(), clock(), motherboard()].map(|device| Box::new(device) as Box<dyn Aml>));
+    let children = devices.iter().map(|device| &**device).collect();
+    Scope::new(path("\\_SB_"), children).to_aml_bytes(&mut code);
+
+    let mut table = sdt(*b"DSDT", REVISION);
+    table.append_slice(&code);
+    table
+}
+
+/// AML that was generated already.
+struct Encoded(Vec<u8>);
+
+impl Aml for Encoded {
+    fn to_aml_bytes(&self, sink: &mut dyn acpi_tables::AmlSink) {
+        sink.vec(&self.0);
+    }
+}
+
+fn path(name: &str) -> Path {
+    Path::new(name)
+}
+
+/// `\_S5`: the SLP_TYP values for PM1a and PM1b control.
+fn power_off() -> Name {
+    let package = Package::new(vec![&pc::SLEEP_TYPE_S5, &pc::SLEEP_TYPE_S5, &ZERO, &ZERO]);
+    Name::new(path("\\_S5_"), &package)
+}
+
+/// A processor device; its UID is the one in the MADT.
+fn processor(id: u8) -> Encoded {
+    device(&format!("C{id:03}"), vec![&hid_string("ACPI0007"), &Name::new(path("_UID"), &id)])
+}
+
+/// COM1.
+fn serial_port() -> Encoded {
+    let resources = [ports(pc::COM1, 8), edge_interrupt(pc::COM1_IRQ)];
+    device("COM1", vec![&hid("PNP0501"), &Name::new(path("_UID"), &1_u8), &current(&resources)])
+}
+
+/// The CMOS clock.
+fn clock() -> Encoded {
+    let resources = [ports(pc::CMOS, 2), edge_interrupt(pc::RTC_IRQ)];
+    device("RTC_", vec![&hid("PNP0B00"), &current(&resources)])
+}
+
+/// Ports that belong to the platform and to no device with a driver.
+fn motherboard() -> Encoded {
+    let resources = [ports(pc::PM_BASE, 0x10), ports(pc::ELCR, 2), ports(pc::SYSTEM_CONTROL_A, 1)];
+    device("MBRD", vec![&hid("PNP0C02"), &Name::new(path("_UID"), &0_u8), &current(&resources)])
+}
+
+fn device(name: &str, children: Vec<&dyn Aml>) -> Encoded {
+    let mut code = Vec::new();
+    Device::new(path(name), children).to_aml_bytes(&mut code);
+    Encoded(code)
+}
+
+fn hid(eisa: &str) -> Name {
+    Name::new(path("_HID"), &EISAName::new(eisa))
+}
+
+fn hid_string(id: &str) -> Name {
+    Name::new(path("_HID"), &String::from(id))
+}
+
+/// `_CRS`: the resources that a device has and cannot change.
+fn current(resources: &[Encoded]) -> Name {
+    let children = resources.iter().map(|resource| resource as &dyn Aml).collect();
+    Name::new(path("_CRS"), &ResourceTemplate::new(children))
+}
+
+fn ports(first: Port, count: u8) -> Encoded {
+    let mut code = Vec::new();
+    IO::new(first.0, first.0, 1, count).to_aml_bytes(&mut code);
+    Encoded(code)
+}
+
+/// An ISA interrupt: edge-triggered, active high, not shared.
+fn edge_interrupt(irq: u8) -> Encoded {
+    let mut code = Vec::new();
+    Interrupt::new(true, true, false, false, u32::from(irq)).to_aml_bytes(&mut code);
+    Encoded(code)
+}

@@ -1,0 +1,83 @@
+//! Brings a guest to the point where its first instruction can run: the kernel image, initramfs and command line
+//! in its memory, the firmware tables that describe the virtual PC, and the processor state that the boot
+//! protocol asks for.
+//!
+//! Images are the operator's, not the guest's, and may be anything: every length in them is checked, and each
+//! mistake is one [`LoadError`] that names the file.
+#![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod acpi;
+mod copy;
+mod entry;
+mod error;
+mod image;
+mod layout;
+mod linux;
+mod payload;
+mod pvh;
+mod smbios;
+#[cfg(test)]
+mod testing;
+
+pub use acpi::FirmwareTables;
+pub use entry::{EntryMode, EntryState};
+pub use error::{LoadError, NotKernel, OtherArchitecture};
+pub use image::{BootProtocol, Image};
+pub use layout::{MemoryKind, MemoryLayout, MemoryRange};
+
+use arch::Gpa;
+use core::num::NonZeroU8;
+use memory::GuestMemory;
+
+/// What to load, and the machine to describe to it.
+#[derive(Clone, Copy, Debug)]
+pub struct VmDescription<'a> {
+    /// The guest's RAM, in bytes. The memory that is loaded into must have the ranges of [`MemoryLayout::ram`]
+    /// for this size.
+    pub memory_bytes: u64,
+    /// Virtual processors, as the firmware tables list them; APIC IDs count from 0.
+    pub vcpus: NonZeroU8,
+    /// The kernel image.
+    pub kernel: Image<'a>,
+    /// How to boot it; `None` decides by the image, see [`BootProtocol::detect`].
+    pub boot: Option<BootProtocol>,
+    /// The initial RAM disk.
+    pub initramfs: Option<Image<'a>>,
+    /// The kernel's command line.
+    pub cmdline: &'a str,
+}
+
+/// Loads what `vm` describes into `memory` and returns the state in which the first virtual processor starts.
+///
+/// RAM that nothing is loaded to is left as it is, except what the protocol wants zeroed and where a kernel looks
+/// for firmware, so that a second load into the same memory restarts the guest.
+///
+/// # Errors
+/// [`LoadError`], after which the memory holds nothing that can be run.
+pub fn load(memory: &impl GuestMemory, vm: &VmDescription<'_>) -> Result<EntryState, LoadError> {
+    let layout = MemoryLayout::new(vm.memory_bytes)?;
+    let boot = match vm.boot {
+        Some(boot) => boot,
+        None => BootProtocol::detect(vm.kernel)?,
+    };
+    // What an earlier run left where kernels look for a BIOS's data must not be found again.
+    copy::zero(memory, layout::BIOS_DATA, layout::BIOS_DATA_BYTES)?;
+    copy::zero(memory, layout::CONVENTIONAL_END, layout::HIGH_MEMORY - layout::CONVENTIONAL_END)?;
+    let rsdp = acpi::write_tables(memory, vm.vcpus)?;
+    smbios::write_tables(memory, vm.memory_bytes)?;
+    match boot {
+        BootProtocol::Linux => linux::load(memory, vm, &layout, rsdp),
+        BootProtocol::Pvh => pvh::load(memory, vm, &layout, rsdp),
+    }
+}
+
+/// The first address past `bytes` bytes at `start`, or `None` where that is beyond the address space.
+fn end_of(start: Gpa, bytes: u64) -> Option<u64> {
+    start.get().checked_add(bytes)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,173 @@
+//! A minimal SMBIOS: who made this machine and how it is called.
+//!
+//! DMTF DSP0134, "System Management BIOS Reference Specification" 2.8: "SMBIOS 2.1 (32-bit) Entry Point",
+//! "Required structures and data". Processor and memory-device structures are not described.
+
+use crate::layout::SMBIOS_TABLES;
+use crate::{LoadError, copy};
+use alloc::vec::Vec;
+use arch::{Gpa, KIB, MIB};
+use memory::GuestMemory;
+use zerocopy::little_endian::{U16, U32};
+use zerocopy::{Immutable, IntoBytes, Unaligned};
+
+/// Room for the entry point before the structures, in bytes.
+const ENTRY_ROOM: u64 = 32;
+/// Offset of the part of the entry point with a checksum of its own.
+const INTERMEDIATE: usize = 0x10;
+
+#[derive(IntoBytes, Immutable, Unaligned)]
+#[repr(C)]
+struct EntryPoint {
+    anchor: [u8; 4],
+    checksum: u8,
+    length: u8,
+    major: u8,
+    minor: u8,
+    largest_structure: U16,
+    entry_revision: u8,
+    formatted_area: [u8; 5],
+    intermediate_anchor: [u8; 5],
+    intermediate_checksum: u8,
+    table_length: U16,
+    table_address: U32,
+    structures: U16,
+    bcd_revision: u8,
+}
+
+/// The entry point's length, in bytes.
+const ENTRY_LENGTH: u8 = 0x1f;
+const _: () = assert!(size_of::<EntryPoint>() == ENTRY_LENGTH as usize);
+
+/// Kinds of structure.
+#[derive(Clone, Copy)]
+#[repr(u8)]
+enum Kind {
+    Firmware = 0,
+    System = 1,
+    Chassis = 3,
+    PhysicalMemoryArray = 16,
+    Boot = 32,
+    End = 127,
+}
+
+/// The structures as they are built up.
+#[derive(Default)]
+struct Structures {
+    bytes: Vec<u8>,
+    count: u16,
+    largest: u16,
+}
+
+impl Structures {
+    /// Adds a structure: the formatted part after the header, and the strings that it numbers from 1.
+    fn add(&mut self, kind: Kind, formatted: &[u8], strings: &[&str]) {
+        const HEADER: usize = 4;
+        let before = self.bytes.len();
+        let length = u8::try_from(HEADER + formatted.len()).expect("formatted parts are short constants");
+        let handle = self.count;
+        self.bytes.extend([kind as u8, length]);
+        self.bytes.extend(handle.to_le_bytes());
+        self.bytes.extend(formatted);
+        for string in strings {
+            self.bytes.extend(string.bytes().chain([0]));
+        }
+        if strings.is_empty() {
+            self.bytes.push(0);
+        }
+        self.bytes.push(0);
+        let size = u16::try_from(self.bytes.len() - before).expect("structures are short constants");
+        self.largest = self.largest.max(size);
+        self.count += 1;
+    }
+}
+
+const VENDOR: &str = "Craton";
+const PRODUCT: &str = "Craton Virtual Machine";
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// The specification wants a date; it is that of the table's layout and changes with it.
+const RELEASE_DATE: &str = "11/20/2026";
+
+/// Writes entry point and structures for a machine with `memory_bytes` of RAM.
+pub(crate) fn write_tables(memory: &impl GuestMemory, memory_bytes: u64) -> Result<(), LoadError> {
+    let structures = structures(memory_bytes);
+    let table = SMBIOS_TABLES + ENTRY_ROOM;
+    copy::write(memory, SMBIOS_TABLES, &entry_point(&structures, table))?;
+    copy::write(memory, table, &structures.bytes)
+}
+
+fn structures(memory_bytes: u64) -> Structures {
+    let mut structures = Structures::default();
+    structures.add(Kind::Firmware, &firmware(), &[VENDOR, VERSION, RELEASE_DATE]);
+    // Manufacturer, product, version; no serial number; UUID not set; woken by the power switch; no SKU, no family.
+    let mut system = Vec::from([1, 2, 3, 0]);
+    system.extend([0; 16]);
+    system.extend([6, 0, 0]);
+    structures.add(Kind::System, &system, &[VENDOR, PRODUCT, VERSION]);
+    // Manufacturer; kind "other"; states "safe"; no security.
+    let mut chassis = Vec::from([1, 1, 0, 0, 0, 3, 3, 3, 3]);
+    chassis.extend([0; 8]);
+    structures.add(Kind::Chassis, &chassis, &[VENDOR]);
+    structures.add(Kind::PhysicalMemoryArray, &memory_array(memory_bytes), &[]);
+    // No error at boot.
+    structures.add(Kind::Boot, &[0; 7], &[]);
+    structures.add(Kind::End, &[], &[]);
+    structures
+}
+
+/// "BIOS Information (Type 0)".
+fn firmware() -> Vec<u8> {
+    const CHARACTERISTICS_NOT_SUPPORTED: u64 = 1 << 3;
+    /// Extension byte 2: this is a virtual machine.
+    const VIRTUAL_MACHINE: u8 = 1 << 4;
+    /// Extension byte 1: ACPI.
+    const ACPI: u8 = 1 << 0;
+    const UNKNOWN: u8 = 0xff;
+    let mut part = Vec::from([1, 2]);
+    part.extend(0xf000_u16.to_le_bytes());
+    part.extend([3, 0]);
+    part.extend(CHARACTERISTICS_NOT_SUPPORTED.to_le_bytes());
+    part.extend([ACPI, VIRTUAL_MACHINE, 0, 1, UNKNOWN, UNKNOWN]);
+    part
+}
+
+/// "Physical Memory Array (Type 16)".
+fn memory_array(memory_bytes: u64) -> Vec<u8> {
+    const LOCATION_OTHER: u8 = 1;
+    const USE_SYSTEM_MEMORY: u8 = 3;
+    const NO_CORRECTION: u8 = 3;
+    const NO_ERROR_INFORMATION: u16 = 0xfffe;
+    /// The capacity is in the extended field.
+    const EXTENDED: u32 = 0x8000_0000;
+    let kib = u32::try_from(memory_bytes / KIB).ok().filter(|kib| *kib < EXTENDED);
+    let mut part = Vec::from([LOCATION_OTHER, USE_SYSTEM_MEMORY, NO_CORRECTION]);
+    part.extend(kib.unwrap_or(EXTENDED).to_le_bytes());
+    part.extend(NO_ERROR_INFORMATION.to_le_bytes());
+    part.extend(0_u16.to_le_bytes());
+    part.extend(if kib.is_some() { 0 } else { memory_bytes / MIB * MIB }.to_le_bytes());
+    part
+}
+
+fn entry_point(structures: &Structures, table: Gpa) -> Vec<u8> {
+    let entry = EntryPoint {
+        anchor: *b"_SM_",
+        checksum: 0,
+        length: ENTRY_LENGTH,
+        major: 2,
+        minor: 8,
+        largest_structure: structures.largest.into(),
+        entry_revision: 0,
+        formatted_area: [0; 5],
+        intermediate_anchor: *b"_DMI_",
+        intermediate_checksum: 0,
+        table_length: u16::try_from(structures.bytes.len()).expect("structures are short constants").into(),
+        table_address: u32::try_from(table.get()).expect("the tables are below 1 MiB").into(),
+        structures: structures.count.into(),
+        bcd_revision: 0x28,
+    };
+    let mut bytes = Vec::from(entry.as_bytes());
+    let negated_sum = |bytes: &[u8]| bytes.iter().fold(0_u8, |sum, byte| sum.wrapping_sub(*byte));
+    bytes[INTERMEDIATE + 5] = negated_sum(&bytes[INTERMEDIATE..]);
+    bytes[4] = negated_sum(&bytes);
+    bytes
+}
