@@ -1,0 +1,243 @@
+//! Mistakes in a configuration, in words that name line and field, what is wrong, and what to do.
+
+use crate::FILE_NAME;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+
+/// One mistake.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ConfigError {
+    /// The line it is in, from 1; `None` where it is in none.
+    pub line: Option<u32>,
+    /// The part of the file it is in.
+    pub place: Place,
+    /// The field it is about.
+    pub field: Option<String>,
+    /// What is wrong.
+    pub problem: Problem,
+}
+
+/// A part of the file.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Place {
+    /// Outside of all tables.
+    File,
+    /// `[host]`.
+    Host,
+    /// The `[[vm]]` of this name.
+    Vm(String),
+    /// A `[[vm]]` without a usable name: which of them it is, from 1.
+    NamelessVm(usize),
+}
+
+/// What is wrong.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Problem {
+    /// The archive has no configuration.
+    NoConfiguration,
+    /// The configuration is not UTF-8 text.
+    NotText,
+    /// It is not TOML; the parser's words.
+    Syntax(String),
+    /// It has no `[[vm]]`.
+    NoVms,
+    /// There is no field of this name.
+    UnknownField {
+        /// The names that there are.
+        known: &'static [&'static str],
+    },
+    /// The field has to be there.
+    Missing {
+        /// What to write.
+        example: &'static str,
+    },
+    /// The value is of another type.
+    WrongType {
+        /// What it should be.
+        expected: &'static str,
+        /// What it is.
+        found: &'static str,
+    },
+    /// The number is too small or too large.
+    OutOfRange {
+        /// The number, as written.
+        value: String,
+        /// The least.
+        least: u64,
+        /// The most.
+        most: u64,
+    },
+    /// More virtual processors than this version runs.
+    TooManyVcpus {
+        /// How many.
+        value: u64,
+    },
+    /// The text is none of those that there are.
+    NotAChoice {
+        /// The text.
+        value: String,
+        /// Those that there are.
+        choices: &'static [&'static str],
+    },
+    /// The text is empty.
+    EmptyText,
+    /// The name has characters that the monitor's commands do not take, or too many.
+    BadName {
+        /// The name.
+        value: String,
+    },
+    /// The escape key is not one that can be used.
+    BadEscape {
+        /// The key, as written.
+        value: String,
+    },
+    /// Another virtual machine has the name.
+    DuplicateName {
+        /// The line of the other's name.
+        first_line: u32,
+    },
+    /// Another virtual machine has the console.
+    SecondConsole {
+        /// The other's name.
+        first: String,
+    },
+    /// The host has less memory.
+    MemoryBeyondHost {
+        /// What the virtual machine wants, in MiB.
+        wants_mib: u64,
+        /// What the host has for virtual machines, in MiB.
+        host_mib: u64,
+    },
+    /// The virtual machines before this one leave less memory.
+    MemoryTaken {
+        /// What the virtual machine wants, in MiB.
+        wants_mib: u64,
+        /// What is left, in MiB.
+        left_mib: u64,
+        /// What the host has for virtual machines, in MiB.
+        host_mib: u64,
+    },
+    /// The archive has no such file.
+    NoSuchFile {
+        /// The file.
+        file: String,
+        /// The files that it has.
+        has: Vec<String>,
+    },
+    /// The archive ends inside the file.
+    FileCutShort {
+        /// The file.
+        file: String,
+        /// The bytes that are there.
+        has: u64,
+        /// The bytes that should be.
+        needs: u64,
+    },
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File => Ok(()),
+            Self::Host => f.write_str(" [host]:"),
+            Self::Vm(name) => write!(f, " vm \"{name}\":"),
+            Self::NamelessVm(number) => write!(f, " vm #{number}:"),
+        }
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.line {
+            Some(line) => write!(f, "{FILE_NAME}:{line}:{}", self.place)?,
+            None => write!(f, "{FILE_NAME}:{}", self.place)?,
+        }
+        if let Some(field) = &self.field {
+            write!(f, " field `{field}`:")?;
+        }
+        write!(f, " {}", self.problem)
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoConfiguration => {
+                f.write_str("it is not in the boot archive; add it and pack the archive again")
+            }
+            Self::NotText => f.write_str("not UTF-8 text; save the file as UTF-8"),
+            Self::Syntax(message) => {
+                write!(f, "not TOML: {message}; correct it, no virtual machine starts before")
+            }
+            Self::NoVms => f.write_str("no virtual machine is described; add a [[vm]]"),
+            Self::UnknownField { known } => {
+                f.write_str("there is no such field; remove it, or use one of ")?;
+                list(f, known)
+            }
+            Self::Missing { example } => write!(f, "it is missing; add a line like {example}"),
+            Self::WrongType { expected, found } => {
+                write!(f, "it is {found} and should be {expected}; change it")
+            }
+            Self::OutOfRange { value, least, most } => {
+                write!(f, "{value} is out of range; use a number from {least} to {most}")
+            }
+            Self::TooManyVcpus { value } => {
+                write!(f, "{value} virtual processors are more than this version runs; set it to 1")
+            }
+            Self::NotAChoice { value, choices } => {
+                write!(f, "\"{value}\" is not a choice; use one of ")?;
+                list(f, choices)
+            }
+            Self::EmptyText => f.write_str("it is empty; fill it in, or remove it if it is optional"),
+            Self::BadName { value } => write!(
+                f,
+                "\"{value}\" is not a name; use 1 to 32 letters, digits, dots, underscores and hyphens"
+            ),
+            Self::BadEscape { value } => write!(
+                f,
+                "\"{value}\" is not a key that can be the escape; write one like \"ctrl-]\" that a shell does not need"
+            ),
+            Self::DuplicateName { first_line } => {
+                write!(f, "the virtual machine at line {first_line} has this name; choose another")
+            }
+            Self::SecondConsole { first } => {
+                write!(f, "virtual machine \"{first}\" has the console already; set it for one of the two")
+            }
+            Self::MemoryBeyondHost { wants_mib, host_mib } => {
+                write!(
+                    f,
+                    "{wants_mib} MiB is more than the host's {host_mib} MiB for virtual machines; lower it"
+                )
+            }
+            Self::MemoryTaken { wants_mib, left_mib, host_mib } => write!(
+                f,
+                "{wants_mib} MiB is more than the {left_mib} MiB that earlier virtual machines leave of the host's \
+                 {host_mib} MiB; lower it, or set autostart = false"
+            ),
+            Self::NoSuchFile { file, has } => {
+                write!(f, "`{file}` is not in the boot archive; add it, or use one of ")?;
+                list(f, has)
+            }
+            Self::FileCutShort { file, has, needs } => write!(
+                f,
+                "`{file}` is cut short in the boot archive: {has} of {needs} bytes are there; write the image again"
+            ),
+        }
+    }
+}
+
+impl core::error::Error for ConfigError {}
+
+/// Writes `words` with commas, as many as a line can bear.
+fn list(f: &mut fmt::Formatter<'_>, words: &[impl AsRef<str>]) -> fmt::Result {
+    const MOST: usize = 16;
+    if words.is_empty() {
+        return f.write_str("(none)");
+    }
+    for (index, word) in words.iter().take(MOST).enumerate() {
+        let separator = if index == 0 { "" } else { ", " };
+        write!(f, "{separator}{}", word.as_ref())?;
+    }
+    if words.len() > MOST { f.write_str(", …") } else { Ok(()) }
+}

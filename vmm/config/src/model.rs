@@ -1,0 +1,118 @@
+//! What a configuration says, once it is read.
+
+use crate::ConfigError;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+/// A whole configuration.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Config {
+    /// The virtual machines without a mistake, in the order of the file.
+    pub vms: Vec<VmConfig>,
+    /// What is said of the host.
+    pub host: HostConfig,
+    /// The mistakes, in the order of the file.
+    pub errors: Vec<ConfigError>,
+}
+
+impl Config {
+    /// The index of the virtual machine that the operator's terminal starts on: the one that says so, or the first
+    /// that starts by itself, or the first.
+    pub fn console_vm(&self) -> Option<usize> {
+        let first = |wanted: fn(&VmConfig) -> bool| self.vms.iter().position(wanted);
+        first(|vm| vm.console).or_else(|| first(|vm| vm.autostart)).or_else(|| first(|_| true))
+    }
+}
+
+/// `[host]`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct HostConfig {
+    /// `log_level`: what the log shows.
+    pub log_level: LogLevel,
+    /// `escape`: the byte that leaves a guest's console for the monitor.
+    pub escape: u8,
+}
+
+impl Default for HostConfig {
+    fn default() -> Self {
+        /// Ctrl-]
+        const GROUP_SEPARATOR: u8 = 0x1d;
+        Self { log_level: LogLevel::Info, escape: GROUP_SEPARATOR }
+    }
+}
+
+/// How much the log shows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LogLevel {
+    /// Errors only.
+    Error,
+    /// And warnings.
+    Warn,
+    /// And what happens.
+    Info,
+    /// And why.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+/// How a kernel is booted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Boot {
+    /// As the image looks; the default.
+    Detect,
+    /// `"linux"`: a bzImage, by the Linux boot protocol.
+    Linux,
+    /// `"pvh"`: an ELF file with a PVH note.
+    Pvh,
+}
+
+/// When a stopped virtual machine is started again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Restart {
+    /// Never; the default.
+    Never,
+    /// After a failure, as a triple fault is one.
+    OnFailure,
+    /// After power off too.
+    Always,
+}
+
+/// One `[[vm]]`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct VmConfig {
+    /// `name`: letters, digits, `.`, `_` and `-`.
+    pub name: String,
+    /// `memory_mib`: RAM, in MiB.
+    pub memory_mib: u64,
+    /// `vcpus`: virtual processors.
+    pub vcpus: u8,
+    /// `kernel`: a file of the archive.
+    pub kernel: String,
+    /// `boot`.
+    pub boot: Boot,
+    /// `initramfs`: a file of the archive.
+    pub initramfs: Option<String>,
+    /// `cmdline`: the kernel's command line.
+    pub cmdline: String,
+    /// `autostart`: whether it starts with the host; the default.
+    pub autostart: bool,
+    /// `console`: whether the operator's terminal starts on it.
+    pub console: bool,
+    /// `restart`.
+    pub restart: Restart,
+    /// `weight`: its share of a busy processor relative to others; 100 by default.
+    pub weight: u32,
+    /// Where things stand, for errors found later.
+    pub(crate) lines: Lines,
+}
+
+/// The lines of a `[[vm]]` that later checks are about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Lines {
+    pub(crate) name: u32,
+    pub(crate) memory_mib: u32,
+    pub(crate) kernel: u32,
+    pub(crate) initramfs: u32,
+    pub(crate) console: u32,
+}

@@ -1,0 +1,201 @@
+//! Tests of the configuration reader: what it takes, and the words for each mistake.
+
+use crate::archive::testing::{archive, entry};
+use crate::{Archive, Boot, Config, LogLevel, Restart};
+use proptest::prelude::*;
+
+fn errors(text: &str) -> Vec<String> {
+    Config::parse(text.as_bytes()).errors.iter().map(ToString::to_string).collect()
+}
+
+/// The one mistake in a virtual machine that is sound but for `line`, which is line 5.
+fn error_of(line: &str) -> String {
+    let text = format!(
+        "[[vm]]\nname = \"a\"\nmemory_mib = 64\nkernel = \"k\"\n{line}\n[[vm]]\nname = \"b\"\nmemory_mib = 64\nkernel = \"k\"\n"
+    );
+    let config = Config::parse(text.as_bytes());
+    let names: Vec<_> = config.vms.iter().map(|vm| vm.name.as_str()).collect();
+    assert_eq!(names, ["b"], "only the other is left: {line}");
+    assert_eq!(config.errors.len(), 1, "{:?}", config.errors);
+    config.errors[0].to_string()
+}
+
+#[test]
+fn a_whole_configuration_is_read() {
+    let config = Config::parse(
+        br#"
+        [host]
+        log_level = "debug"
+        escape = "ctrl-a"
+
+        [[vm]]
+        name = "web-1"
+        memory_mib = 1_024
+        vcpus = 1
+        kernel = "images/vmlinuz"
+        boot = "linux"
+        initramfs = "images/initramfs"
+        cmdline = "console=ttyS0"
+        autostart = false
+        console = true
+        restart = "on-failure"
+        weight = 250
+
+        [[vm]]
+        name = "small"
+        memory_mib = 0x10
+        kernel = "vmlinux"
+        "#,
+    );
+    assert_eq!(config.errors, []);
+    assert_eq!((config.host.log_level, config.host.escape), (LogLevel::Debug, 1));
+    let [web, small] = config.vms.as_slice() else { panic!("two machines") };
+    assert_eq!(
+        (web.memory_mib, web.boot, web.restart, web.weight),
+        (1024, Boot::Linux, Restart::OnFailure, 250)
+    );
+    assert_eq!((web.kernel.as_str(), web.initramfs.as_deref()), ("images/vmlinuz", Some("images/initramfs")));
+    assert!(!web.autostart && web.console && web.cmdline == "console=ttyS0");
+    assert_eq!((small.memory_mib, small.vcpus, small.boot, small.weight), (16, 1, Boot::Detect, 100));
+    assert!(small.autostart && !small.console && small.cmdline.is_empty() && small.initramfs.is_none());
+    assert_eq!((small.restart, config.console_vm()), (Restart::Never, Some(0)));
+}
+
+#[test]
+fn each_mistake_names_line_machine_field_and_remedy() {
+    let expected = [
+        ("memroy = 3", "field `memroy`: there is no such field; remove it, or use one of name, memory_mib, "),
+        ("weight = 0", "field `weight`: 0 is out of range; use a number from 1 to 10000"),
+        ("weight = -5", "field `weight`: -5 is out of range; "),
+        ("weight = \"big\"", "field `weight`: it is text and should be a whole number; change it"),
+        ("weight = 1.5", "field `weight`: it is a number with a fraction and should be a whole number"),
+        ("autostart = \"yes\"", "field `autostart`: it is text and should be true or false"),
+        ("cmdline = 5", "field `cmdline`: it is a number and should be text in quotes"),
+        ("initramfs = \"\"", "field `initramfs`: it is empty; "),
+        ("boot = \"uefi\"", "field `boot`: \"uefi\" is not a choice; use one of linux, pvh"),
+        ("restart = \"no\"", "field `restart`: \"no\" is not a choice; use one of never, on-failure, always"),
+        ("vcpus = 2", "field `vcpus`: 2 virtual processors are more than this version runs; set it to 1"),
+        ("vcpus = 0", "field `vcpus`: 0 is out of range; use a number from 1 to 255"),
+    ];
+    for (line, message) in expected {
+        let told = error_of(line);
+        let start = "craton.toml:5: vm \"a\": ";
+        assert!(told.starts_with(&format!("{start}{message}")), "{told}");
+    }
+}
+
+#[test]
+fn impossible_memory_is_refused() {
+    for value in ["0", "7", "99999999999999999999", "-1"] {
+        let told = errors(&format!("[[vm]]\nname = \"a\"\nmemory_mib = {value}\nkernel = \"k\"\n"));
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].starts_with("craton.toml:3: vm \"a\": field `memory_mib`: "), "{told:?}");
+        assert!(told[0].contains("is out of range; use a number from 8 to "), "{told:?}");
+    }
+}
+
+#[test]
+fn missing_fields_are_told_at_the_tables_line() {
+    assert_eq!(
+        errors("\n[[vm]]\nmemory_mib = 64\n"),
+        [
+            "craton.toml:2: vm #1: field `name`: it is missing; add a line like name = \"web\"",
+            "craton.toml:2: vm #1: field `kernel`: it is missing; add a line like kernel = \"vmlinuz\"",
+        ]
+    );
+    assert_eq!(errors(""), ["craton.toml: no virtual machine is described; add a [[vm]]"]);
+}
+
+#[test]
+fn second_uses_of_name_and_console_cost_the_later_machine() {
+    let vm =
+        |name: &str| format!("[[vm]]\nname = \"{name}\"\nmemory_mib = 64\nkernel = \"k\"\nconsole = true\n");
+    let text = vm("a") + &vm("a") + &vm("b");
+    let config = Config::parse(text.as_bytes());
+    assert_eq!(config.vms.len(), 1);
+    assert_eq!(
+        errors(&text),
+        [
+            "craton.toml:7: vm \"a\": field `name`: the virtual machine at line 2 has this name; choose another",
+            "craton.toml:15: vm \"b\": field `console`: virtual machine \"a\" has the console already; set it for one \
+             of the two",
+        ]
+    );
+}
+
+#[test]
+fn names_that_commands_cannot_take_are_refused() {
+    let told = errors("[[vm]]\nname = \"two words\"\nmemory_mib = 64\nkernel = \"k\"\n");
+    assert!(
+        told[0].starts_with("craton.toml:2: vm #1: field `name`: \"two words\" is not a name; "),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn a_syntax_error_is_one_error_with_its_line() {
+    let told = errors("[[vm]]\nname = \"a\"\nmemory_mib = = 64\n");
+    assert_eq!(told.len(), 1);
+    assert!(told[0].starts_with("craton.toml:3: not TOML: "), "{told:?}");
+    assert_eq!(errors(&("x = ".to_owned() + &"[".repeat(100_000))).len(), 1, "depth is bounded");
+    assert!(errors("[[vm]]\nname = \"a\"\nname = \"b\"\n")[0].starts_with("craton.toml:3: not TOML: "));
+    let config = Config::parse(b"# fine\n# not \xff\n");
+    assert_eq!(config.errors[0].to_string(), "craton.toml:2: not UTF-8 text; save the file as UTF-8");
+}
+
+#[test]
+fn mistakes_outside_of_machines_cost_no_machine() {
+    let text = "colour = 1\n[host]\nlog_level = \"loud\"\nescape = \"ctrl-m\"\n[[vm]]\nname = \"a\"\nmemory_mib = 64\nkernel = \"k\"\n";
+    assert_eq!(Config::parse(text.as_bytes()).vms.len(), 1);
+    let told = errors(text);
+    assert_eq!(
+        told[0],
+        "craton.toml:1: field `colour`: there is no such field; remove it, or use one of vm, host"
+    );
+    assert!(
+        told[1].starts_with("craton.toml:3: [host]: field `log_level`: \"loud\" is not a choice"),
+        "{told:?}"
+    );
+    assert!(
+        told[2].starts_with("craton.toml:4: [host]: field `escape`: \"ctrl-m\" is not a key"),
+        "{told:?}"
+    );
+    assert!(errors("vm = 3")[0].contains("it is a number and should be an array of tables: [[vm]]"));
+    assert!(errors("[vm]\nname = \"a\"\n")[0].starts_with("craton.toml:1: field `vm`: it is a table"));
+    assert!(errors("vm = [3]")[0].contains("should be an array of tables"));
+}
+
+#[test]
+fn an_archive_without_configuration_is_told() {
+    let bytes = archive(&[entry("k", b"x")]);
+    let config = Config::from_archive(&Archive::read(&bytes));
+    assert_eq!(
+        config.errors[0].to_string(),
+        "craton.toml: it is not in the boot archive; add it and pack the archive again"
+    );
+    let bytes = archive(&[entry("./craton.toml", b"[[vm]]\nname='a'\nmemory_mib=8\nkernel='k'")]);
+    assert_eq!(Config::from_archive(&Archive::read(&bytes)).vms.len(), 1);
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_the_reader_panic(text in any::<String>()) {
+        let _ = Config::parse(text.as_bytes());
+    }
+
+    #[test]
+    fn no_change_of_a_sound_text_makes_the_reader_panic(
+        changes in prop::collection::vec((0_usize..80, any::<u8>()), 1..6),
+    ) {
+        let mut text = b"[host]\nescape='ctrl-]'\n[[vm]]\nname='a'\nmemory_mib=0x40\nkernel='k'\nweight=7\n".to_vec();
+        for (offset, value) in changes {
+            if let Some(byte) = text.get_mut(offset) {
+                *byte = value;
+            }
+        }
+        let config = Config::parse(&text);
+        for error in &config.errors {
+            prop_assert!(error.to_string().starts_with("craton.toml:"));
+        }
+    }
+}
