@@ -1,0 +1,516 @@
+//! The CPUID policy: one consistent table a virtual machine, made once from the host's leaves.
+//!
+//! SDM Vol. 2A, "CPUID—CPU Identification"; the 0x4000_0000 leaves as Linux documents them in "KVM CPUID bits".
+
+use alloc::vec::Vec;
+use arch::{Cr4Flags, Gpr, Gprs};
+
+/// The four registers that CPUID returns.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Leaf {
+    /// EAX.
+    pub eax: u32,
+    /// EBX.
+    pub ebx: u32,
+    /// ECX.
+    pub ecx: u32,
+    /// EDX.
+    pub edx: u32,
+}
+
+impl Leaf {
+    const fn new(eax: u32, ebx: u32, ecx: u32, edx: u32) -> Self {
+        Self { eax, ebx, ecx, edx }
+    }
+}
+
+/// What the policy depends on beside the host's leaves.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CpuidConfig {
+    /// Frequency of the guest's TSC.
+    pub tsc_hz: u64,
+    /// The state components that a guest may enable in XCR0.
+    pub xcr0_allowed: u64,
+    /// RDTSCP and RDPID run natively (VMCS control "enable RDTSCP").
+    pub rdtscp: bool,
+    /// INVPCID runs natively (VMCS control "enable INVPCID").
+    pub invpcid: bool,
+    /// The APIC ID of this vCPU.
+    pub apic_id: u32,
+}
+
+/// Last basic leaf that is offered.
+const LAST_BASIC: u32 = 0x16;
+/// Last extended leaf that is offered.
+const LAST_EXTENDED: u32 = 0x8000_0008;
+/// First hypervisor leaf.
+const HYPERVISOR: u32 = 0x4000_0000;
+/// Leaf with the XSAVE areas.
+const XSAVE_LEAF: u32 = 0xd;
+
+// CPUID.1:ECX.
+const LEAF1_ECX: u32 = 1 // SSE3
+    | 1 << 1 // PCLMULQDQ
+    | 1 << 9 // SSSE3
+    | 1 << 12 // FMA
+    | 1 << 13 // CMPXCHG16B
+    | 1 << 17 // PCID
+    | 1 << 19 // SSE4.1
+    | 1 << 20 // SSE4.2
+    | 1 << 22 // MOVBE
+    | 1 << 23 // POPCNT
+    | 1 << 25 // AES
+    | 1 << 26 // XSAVE
+    | 1 << 28 // AVX
+    | 1 << 29 // F16C
+    | 1 << 30; // RDRAND
+const LEAF1_ECX_X2APIC: u32 = 1 << 21;
+const LEAF1_ECX_TSC_DEADLINE: u32 = 1 << 24;
+const LEAF1_ECX_OSXSAVE: u32 = 1 << 27;
+const LEAF1_ECX_HYPERVISOR: u32 = 1 << 31;
+// CPUID.1:EDX: FPU VME DE PSE TSC MSR PAE MCE CX8 APIC SEP MTRR PGE MCA CMOV PAT PSE-36 CLFSH MMX FXSR SSE SSE2.
+const LEAF1_EDX: u32 = 0x078b_fbff;
+// CPUID.(7,0):EBX: FSGSBASE TSC_ADJUST BMI1 AVX2 FDP_EXCPTN_ONLY SMEP BMI2 ERMS INVPCID FCS/FDS AVX512F AVX512DQ
+// RDSEED ADX SMAP AVX512_IFMA CLFLUSHOPT CLWB AVX512CD SHA AVX512BW AVX512VL.
+const LEAF7_EBX: u32 = 1
+    | 1 << 1
+    | 1 << 3
+    | 1 << 5
+    | 1 << 6
+    | 1 << 7
+    | 1 << 8
+    | 1 << 9
+    | 1 << 10
+    | 1 << 13
+    | 1 << 16
+    | 1 << 17
+    | 1 << 18
+    | 1 << 19
+    | 1 << 20
+    | 1 << 21
+    | 1 << 23
+    | 1 << 24
+    | 1 << 28
+    | 1 << 29
+    | 1 << 30
+    | 1 << 31;
+const LEAF7_EBX_INVPCID: u32 = 1 << 10;
+// CPUID.(7,0):ECX: AVX512_VBMI UMIP PKU VBMI2 GFNI VAES VPCLMULQDQ VNNI BITALG VPOPCNTDQ LA57 RDPID.
+const LEAF7_ECX: u32 = 1 << 1
+    | 1 << 2
+    | 1 << 3
+    | 1 << 6
+    | 1 << 8
+    | 1 << 9
+    | 1 << 10
+    | 1 << 11
+    | 1 << 12
+    | 1 << 14
+    | 1 << 16
+    | 1 << 22;
+const LEAF7_ECX_OSPKE: u32 = 1 << 4;
+const LEAF7_ECX_PKU: u32 = 1 << 3;
+const LEAF7_ECX_RDPID: u32 = 1 << 22;
+// CPUID.(7,0):EDX: FSRM, MD_CLEAR.
+const LEAF7_EDX: u32 = 1 << 4 | 1 << 10;
+// CPUID.80000001H:ECX: LAHF/SAHF LZCNT PREFETCHW.
+const LEAF81_ECX: u32 = 1 | 1 << 5 | 1 << 8;
+// CPUID.80000001H:EDX: SYSCALL NX 1-GByte pages, RDTSCP, Intel 64.
+const LEAF81_EDX: u32 = 1 << 11 | 1 << 20 | 1 << 26 | 1 << 27 | 1 << 29;
+const LEAF81_EDX_1G: u32 = 1 << 26;
+const LEAF81_EDX_RDTSCP: u32 = 1 << 27;
+
+/// The KVM paravirtual interface's signature. It is what lets Linux use the x2APIC without interrupt remapping;
+/// feature bits are offered only for what exists (ADR 0004).
+const KVM_SIGNATURE: Leaf = Leaf::new(HYPERVISOR + 1, 0x4b4d_564b, 0x564b_4d56, 0x4d);
+/// KVM_FEATURE_NOP_IO_DELAY: port 0x80 needs no delay writes.
+const KVM_FEATURES: u32 = 1 << 1;
+
+/// One component of the XSAVE area.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Component {
+    number: u32,
+    size: u32,
+    offset: u32,
+    aligned: bool,
+}
+
+/// The table from which CPUID is answered.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CpuidPolicy {
+    basic: [Leaf; LAST_BASIC as usize + 1],
+    extended: [Leaf; 9],
+    hypervisor: [Leaf; 2],
+    cache: Vec<Leaf>,
+    topology: [Leaf; 2],
+    xsave: Vec<Leaf>,
+    components: Vec<Component>,
+}
+
+/// What of a processor's state CPUID mirrors.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CpuidContext {
+    /// The guest's CR4.
+    pub cr4: Cr4Flags,
+    /// The guest's XCR0.
+    pub xcr0: u64,
+    /// IA32_APIC_BASE has the local APIC enabled.
+    pub apic_enabled: bool,
+}
+
+impl CpuidPolicy {
+    /// Makes the table from the host's leaves, which `host` reads.
+    pub fn new(host: &dyn Fn(u32, u32) -> Leaf, config: &CpuidConfig) -> Self {
+        let mut policy = Self {
+            basic: [Leaf::default(); LAST_BASIC as usize + 1],
+            extended: [Leaf::default(); 9],
+            hypervisor: [KVM_SIGNATURE, Leaf::new(KVM_FEATURES, 0, 0, 0)],
+            cache: Vec::new(),
+            topology: [
+                // One thread a core, one core: shifts of 0 and the counts of 1.
+                Leaf::new(0, 1, 1 << 8, config.apic_id),
+                Leaf::new(0, 1, 1 | 2 << 8, config.apic_id),
+            ],
+            xsave: Vec::new(),
+            components: Vec::new(),
+        };
+        policy.fill_basic(host, config);
+        policy.fill_extended(host, config);
+        policy.fill_xsave(host, config);
+        policy
+    }
+
+    fn fill_basic(&mut self, host: &dyn Fn(u32, u32) -> Leaf, config: &CpuidConfig) {
+        let vendor = host(0, 0);
+        self.basic[0] = Leaf { eax: LAST_BASIC, ..vendor };
+
+        let one = host(1, 0);
+        let mut ecx = one.ecx & LEAF1_ECX | LEAF1_ECX_X2APIC | LEAF1_ECX_TSC_DEADLINE | LEAF1_ECX_HYPERVISOR;
+        if config.xcr0_allowed == 0 {
+            ecx &= !(1 << 26 | 1 << 28);
+        }
+        // EBX: APIC ID, one logical processor, CLFLUSH size, no brand index.
+        let ebx = config.apic_id << 24 | 1 << 16 | one.ebx & 0xff00;
+        self.basic[1] = Leaf { eax: one.eax, ebx, ecx, edx: one.edx & LEAF1_EDX };
+        self.basic[2] = host(2, 0);
+
+        for subleaf in 0..8 {
+            let mut leaf = host(4, subleaf);
+            if leaf.eax & 0x1f == 0 {
+                break;
+            }
+            // Bits 31:14 count the cores and threads that share: one.
+            leaf.eax &= 0x3fff;
+            self.cache.push(leaf);
+        }
+        // Leaf 6: ARAT alone: the APIC timer keeps running in idle states.
+        self.basic[6] = Leaf::new(1 << 2, 0, 0, 0);
+
+        let seven = host(7, 0);
+        let mut seven =
+            Leaf::new(0, seven.ebx & LEAF7_EBX | 1 << 1, seven.ecx & LEAF7_ECX, seven.edx & LEAF7_EDX);
+        if !config.invpcid {
+            seven.ebx &= !LEAF7_EBX_INVPCID;
+        }
+        if !config.rdtscp {
+            seven.ecx &= !LEAF7_ECX_RDPID;
+        }
+        if config.xcr0_allowed & (1 << 9) == 0 {
+            seven.ecx &= !LEAF7_ECX_PKU;
+        }
+        self.basic[7] = seven;
+
+        self.basic[0x15] = tsc_leaf(config.tsc_hz);
+        let mhz = u32::try_from(config.tsc_hz / 1_000_000).unwrap_or(u32::MAX).min(0xffff);
+        self.basic[0x16] = Leaf::new(mhz, mhz, 0, 0);
+    }
+
+    fn fill_extended(&mut self, host: &dyn Fn(u32, u32) -> Leaf, config: &CpuidConfig) {
+        self.extended[0] = Leaf::new(LAST_EXTENDED, 0, 0, 0);
+        let one = host(0x8000_0001, 0);
+        let mut edx = one.edx & LEAF81_EDX | 1 << 11;
+        if !config.rdtscp {
+            edx &= !LEAF81_EDX_RDTSCP;
+        }
+        self.extended[1] = Leaf { eax: one.eax, ebx: 0, ecx: one.ecx & LEAF81_ECX, edx };
+        for number in 2..=6 {
+            self.extended[number as usize] = host(0x8000_0000 + number, 0);
+        }
+        // Invariant TSC.
+        self.extended[7] = Leaf::new(0, 0, 0, 1 << 8);
+        // Address widths; no WBNOINVD and no core counts.
+        self.extended[8] = Leaf { ebx: 0, ecx: 0, edx: 0, ..host(0x8000_0008, 0) };
+    }
+
+    fn fill_xsave(&mut self, host: &dyn Fn(u32, u32) -> Leaf, config: &CpuidConfig) {
+        if config.xcr0_allowed == 0 {
+            return;
+        }
+        for number in 2..63_u32 {
+            if config.xcr0_allowed & (1 << number) == 0 {
+                continue;
+            }
+            let leaf = host(XSAVE_LEAF, number);
+            let aligned = leaf.ecx & 2 != 0;
+            self.components.push(Component { number, size: leaf.eax, offset: leaf.ebx, aligned });
+        }
+        let one = host(XSAVE_LEAF, 1);
+        let halves = config.xcr0_allowed.to_le_bytes();
+        let low = u32::from_le_bytes([halves[0], halves[1], halves[2], halves[3]]);
+        let high = u32::from_le_bytes([halves[4], halves[5], halves[6], halves[7]]);
+        let largest = self.standard_size(config.xcr0_allowed);
+        self.xsave.push(Leaf::new(low, 0, largest, high));
+        // XSAVEOPT, XSAVEC, XGETBV with ECX=1; no XSAVES.
+        self.xsave.push(Leaf::new(one.eax & 0b111, 0, 0, 0));
+        for number in 2..63_u32 {
+            let leaf = self.components.iter().find(|component| component.number == number).map_or(
+                Leaf::default(),
+                |component| {
+                    Leaf::new(component.size, component.offset, u32::from(component.aligned) << 1, 0)
+                },
+            );
+            self.xsave.push(leaf);
+        }
+    }
+
+    /// Size in bytes of the standard-format XSAVE area for `xcr0`.
+    fn standard_size(&self, xcr0: u64) -> u32 {
+        self.enabled(xcr0).map(|component| component.offset + component.size).fold(576, u32::max)
+    }
+
+    /// Size in bytes of the compacted XSAVE area for `xcr0`.
+    fn compacted_size(&self, xcr0: u64) -> u32 {
+        self.enabled(xcr0).fold(576, |size, component| {
+            let start = if component.aligned { size.next_multiple_of(64) } else { size };
+            start + component.size
+        })
+    }
+
+    fn enabled(&self, xcr0: u64) -> impl Iterator<Item = &Component> {
+        self.components.iter().filter(move |component| xcr0 & (1 << component.number) != 0)
+    }
+
+    /// Answers CPUID for `leaf` and `subleaf`.
+    #[inline]
+    pub fn get(&self, leaf: u32, subleaf: u32, context: impl FnOnce() -> CpuidContext) -> Leaf {
+        if leaf <= LAST_BASIC {
+            match leaf {
+                1 | 4 | 7 | 0xb | 0xd => self.get_indexed(leaf, subleaf, &context()),
+                _ => self.basic[leaf as usize],
+            }
+        } else if leaf.wrapping_sub(0x8000_0000) <= 8 {
+            self.extended[(leaf - 0x8000_0000) as usize]
+        } else if leaf.wrapping_sub(HYPERVISOR) < 2 {
+            self.hypervisor[(leaf - HYPERVISOR) as usize]
+        } else if leaf.wrapping_sub(HYPERVISOR) < 0x1000_0000 {
+            Leaf::default()
+        } else {
+            // Out of range: the data of the highest basic leaf, as Intel's processors answer.
+            self.basic[LAST_BASIC as usize]
+        }
+    }
+
+    fn get_indexed(&self, leaf: u32, subleaf: u32, context: &CpuidContext) -> Leaf {
+        match leaf {
+            1 => {
+                let mut one = self.basic[1];
+                if context.cr4.contains(Cr4Flags::OSXSAVE) {
+                    one.ecx |= LEAF1_ECX_OSXSAVE;
+                }
+                if !context.apic_enabled {
+                    one.edx &= !(1 << 9);
+                }
+                one
+            }
+            4 => self.cache.get(subleaf as usize).copied().unwrap_or_default(),
+            7 if subleaf == 0 => {
+                let mut seven = self.basic[7];
+                if context.cr4.contains(Cr4Flags::PROTECTION_KEY_USER) {
+                    seven.ecx |= LEAF7_ECX_OSPKE;
+                }
+                seven
+            }
+            0xb => self.topology.get(subleaf as usize).copied().unwrap_or(Leaf {
+                ecx: subleaf & 0xff,
+                edx: self.topology[0].edx,
+                ..Leaf::default()
+            }),
+            XSAVE_LEAF => {
+                let mut leaf = self.xsave.get(subleaf as usize).copied().unwrap_or_default();
+                if subleaf == 0 && !self.xsave.is_empty() {
+                    leaf.ebx = self.standard_size(context.xcr0);
+                } else if subleaf == 1 && leaf.eax & 2 != 0 {
+                    leaf.ebx = self.compacted_size(context.xcr0);
+                }
+                leaf
+            }
+            _ => Leaf::default(),
+        }
+    }
+
+    /// The frequency that leaf 0x15 gives for the crystal, which also clocks the local APIC's timer; Hz.
+    pub const fn crystal_hz(&self) -> u64 {
+        self.basic[0x15].ecx as u64
+    }
+
+    /// The width of physical addresses in bits.
+    pub const fn physical_address_bits(&self) -> u8 {
+        (self.extended[8].eax & 0xff) as u8
+    }
+
+    /// What the leaves say of paging.
+    pub fn paging_features(&self) -> emulate::PagingFeatures {
+        emulate::PagingFeatures {
+            physical_address_bits: self.physical_address_bits(),
+            gib_pages: self.extended[1].edx & LEAF81_EDX_1G != 0,
+        }
+    }
+
+    /// CR4 bits that this policy lets a guest set.
+    pub fn cr4_allowed(&self) -> Cr4Flags {
+        let mut allowed = Cr4Flags::VIRTUAL_8086_MODE_EXTENSIONS
+            | Cr4Flags::PROTECTED_MODE_VIRTUAL_INTERRUPTS
+            | Cr4Flags::TIMESTAMP_DISABLE
+            | Cr4Flags::DEBUGGING_EXTENSIONS
+            | Cr4Flags::PAGE_SIZE_EXTENSION
+            | Cr4Flags::PHYSICAL_ADDRESS_EXTENSION
+            | Cr4Flags::MACHINE_CHECK_EXCEPTION
+            | Cr4Flags::PAGE_GLOBAL
+            | Cr4Flags::PERFORMANCE_MONITOR_COUNTER
+            | Cr4Flags::OSFXSR
+            | Cr4Flags::OSXMMEXCPT_ENABLE;
+        let (one, seven) = (self.basic[1], self.basic[7]);
+        let offers = [
+            (one.ecx & 1 << 17 != 0, Cr4Flags::PCID),
+            (one.ecx & 1 << 26 != 0, Cr4Flags::OSXSAVE),
+            (seven.ebx & 1 != 0, Cr4Flags::FSGSBASE),
+            (seven.ebx & 1 << 7 != 0, Cr4Flags::SUPERVISOR_MODE_EXECUTION_PROTECTION),
+            (seven.ebx & 1 << 20 != 0, Cr4Flags::SUPERVISOR_MODE_ACCESS_PREVENTION),
+            (seven.ecx & 1 << 2 != 0, Cr4Flags::USER_MODE_INSTRUCTION_PREVENTION),
+            (seven.ecx & LEAF7_ECX_PKU != 0, Cr4Flags::PROTECTION_KEY_USER),
+            (seven.ecx & 1 << 16 != 0, Cr4Flags::L5_PAGING),
+        ];
+        for (offered, flag) in offers {
+            if offered {
+                allowed |= flag;
+            }
+        }
+        allowed
+    }
+}
+
+/// Leaf 0x15 for a TSC of `hz`: the smallest whole ratio whose crystal fits the 32 bits of ECX, so that nothing
+/// is lost to rounding at ordinary frequencies.
+fn tsc_leaf(hz: u64) -> Leaf {
+    let mut ratio = 1_u32;
+    while hz / u64::from(ratio) > u64::from(u32::MAX) {
+        ratio += 1;
+    }
+    let crystal = u32::try_from(hz / u64::from(ratio)).unwrap_or(u32::MAX);
+    Leaf::new(1, ratio, crystal, 0)
+}
+
+impl Leaf {
+    /// Puts the leaf into EAX, EBX, ECX and EDX and clears the upper halves, as CPUID does.
+    #[inline]
+    pub fn store(self, gprs: &mut Gprs) {
+        gprs.set(Gpr::Rax, u64::from(self.eax));
+        gprs.set(Gpr::Rbx, u64::from(self.ebx));
+        gprs.set(Gpr::Rcx, u64::from(self.ecx));
+        gprs.set(Gpr::Rdx, u64::from(self.edx));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host(leaf: u32, subleaf: u32) -> Leaf {
+        match (leaf, subleaf) {
+            (0, _) => Leaf::new(0x1f, 0x756e_6547, 0x6c65_746e, 0x4965_6e69),
+            (4, 0..4) => Leaf::new(0x1c00_4121, 0x1c0_003f, 0x3f, 0),
+            (4, _) => Leaf::default(),
+            (XSAVE_LEAF, 1) => Leaf::new(0xf, 0, 0, 0),
+            (XSAVE_LEAF, 2) => Leaf::new(256, 576, 0, 0),
+            (XSAVE_LEAF, 5) => Leaf::new(64, 1088, 2, 0),
+            (XSAVE_LEAF, 9) => Leaf::new(8, 2688, 0, 0),
+            _ => Leaf::new(u32::MAX, u32::MAX, u32::MAX, u32::MAX),
+        }
+    }
+
+    fn policy() -> CpuidPolicy {
+        let config = CpuidConfig {
+            tsc_hz: 2_893_202_417,
+            xcr0_allowed: 0x227,
+            rdtscp: true,
+            invpcid: true,
+            apic_id: 0,
+        };
+        CpuidPolicy::new(&host, &config)
+    }
+
+    fn context() -> CpuidContext {
+        CpuidContext { cr4: Cr4Flags::empty(), xcr0: 1, apic_enabled: true }
+    }
+
+    #[test]
+    fn osxsave_and_ospke_mirror_cr4() {
+        let policy = policy();
+        assert_eq!(policy.get(1, 0, context).ecx & LEAF1_ECX_OSXSAVE, 0);
+        let cr4 = Cr4Flags::OSXSAVE | Cr4Flags::PROTECTION_KEY_USER;
+        let with = || CpuidContext { cr4, ..context() };
+        assert_ne!(policy.get(1, 0, with).ecx & LEAF1_ECX_OSXSAVE, 0);
+        assert_ne!(policy.get(7, 0, with).ecx & LEAF7_ECX_OSPKE, 0);
+    }
+
+    #[test]
+    fn features_without_a_model_stay_hidden() {
+        let one = policy().get(1, 0, context);
+        assert_eq!(one.ecx & (1 << 3 | 1 << 5 | 1 << 6), 0, "MONITOR, VMX, SMX");
+        assert_eq!(policy().get(7, 0, context).edx & (1 << 26), 0, "IBRS");
+        assert_eq!(policy().get(0xd, 1, context).eax & 8, 0, "XSAVES");
+    }
+
+    #[test]
+    fn a_disabled_apic_leaves_cpuid() {
+        let without = || CpuidContext { apic_enabled: false, ..context() };
+        assert_eq!(policy().get(1, 0, without).edx & (1 << 9), 0);
+    }
+
+    #[test]
+    fn xsave_sizes_follow_xcr0() {
+        let policy = policy();
+        assert_eq!(policy.get(XSAVE_LEAF, 0, context).ebx, 576);
+        let wide = || CpuidContext { xcr0: 0x227, ..context() };
+        assert_eq!(policy.get(XSAVE_LEAF, 0, wide).ebx, 2696);
+        assert_eq!(policy.get(XSAVE_LEAF, 0, wide).ecx, 2696);
+        // 576 + 256 = 832, a multiple of 64, then 64, then 8.
+        assert_eq!(policy.get(XSAVE_LEAF, 1, wide).ebx, 904);
+    }
+
+    #[test]
+    fn leaf_15_gives_the_tsc_frequency_exactly() {
+        for hz in [100_000_000, 2_893_202_417, 5_000_000_000] {
+            let leaf = tsc_leaf(hz);
+            assert_eq!(u64::from(leaf.ecx) * u64::from(leaf.ebx) / u64::from(leaf.eax), hz);
+        }
+    }
+
+    #[test]
+    fn leaves_out_of_range_answer_as_the_highest_basic_leaf() {
+        let policy = policy();
+        assert_eq!(policy.get(0x17, 0, context), policy.get(LAST_BASIC, 0, context));
+        assert_eq!(policy.get(0x8000_0009, 0, context), policy.get(LAST_BASIC, 0, context));
+        assert_eq!(policy.get(0x4000_0100, 0, context), Leaf::default());
+    }
+
+    #[test]
+    fn every_leaf_and_subleaf_is_answered() {
+        let policy = policy();
+        for leaf in (0..0x40).chain(0x4000_0000..0x4000_0010).chain(0x8000_0000..0x8000_0020) {
+            for subleaf in (0..70).chain([u32::MAX]) {
+                policy.get(leaf, subleaf, context);
+            }
+        }
+    }
+}

@@ -1,0 +1,438 @@
+//! Why a guest stopped running, and what comes of it.
+
+use arch::{Exception, Gpa, Gpr, Gva, Port, Vector, Width};
+
+/// The direction of a port access.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Direction {
+    /// From the device to the guest.
+    In,
+    /// From the guest to the device.
+    Out,
+}
+
+/// A port access.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct IoExit {
+    /// The port.
+    pub port: Port,
+    /// Bytes per access.
+    pub width: Width,
+    /// In or out.
+    pub direction: Direction,
+    /// Whether the instruction is INS or OUTS.
+    pub string: bool,
+}
+
+/// How memory was accessed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MemoryAccess {
+    /// Data read.
+    Read,
+    /// Data write (or read-modify-write).
+    Write,
+    /// Instruction fetch.
+    Fetch,
+}
+
+/// An access to guest-physical memory that second-level translation does not allow.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct EptFault {
+    /// The guest-physical address.
+    pub gpa: Gpa,
+    /// The linear address, if the access had one and it was translated already. `None` during a walk of the
+    /// guest's own page tables.
+    pub gva: Option<Gva>,
+    /// How it was accessed.
+    pub access: MemoryAccess,
+}
+
+/// An access to a control register.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CrAccess {
+    /// MOV to CR0, from the register.
+    WriteCr0(Gpr),
+    /// MOV to CR4, from the register.
+    WriteCr4(Gpr),
+    /// MOV to CR8, from the register.
+    WriteCr8(Gpr),
+    /// MOV from CR8, to the register.
+    ReadCr8(Gpr),
+    /// CLTS.
+    Clts,
+    /// LMSW, with the source operand.
+    Lmsw(u16),
+}
+
+/// What the hardware says of an exit that nothing decodes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RawExit {
+    /// The basic exit reason.
+    pub reason: u16,
+    /// The exit qualification.
+    pub qualification: u64,
+}
+
+/// Why an entry did not happen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum EntryFailure {
+    /// The guest state or an MSR-load area was refused: the basic exit reason and its qualification.
+    Refused(RawExit),
+    /// VMLAUNCH or VMRESUME itself failed, with the VM-instruction error number (SDM Vol. 3C, "VM-Instruction
+    /// Error Numbers").
+    Instruction(u32),
+}
+
+/// An exit, decoded once.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum VmExit {
+    /// A host interrupt is pending; nothing for the guest.
+    ExternalInterrupt,
+    /// A host NMI arrived.
+    Nmi,
+    /// The absolute deadline of the entry was reached.
+    Deadline,
+    /// The guest can take an interrupt now.
+    InterruptWindow,
+    /// The guest can take an NMI now.
+    NmiWindow,
+    /// An intercepted exception of the guest's own: #DB, #AC or #MC.
+    Exception(Exception),
+    /// CPUID.
+    Cpuid,
+    /// HLT.
+    Hlt,
+    /// VMCALL.
+    Vmcall,
+    /// A port access.
+    Io(IoExit),
+    /// RDMSR of the register in ECX.
+    ReadMsr,
+    /// WRMSR to the register in ECX.
+    WriteMsr,
+    /// A second-level translation fault.
+    Ept(EptFault),
+    /// A control-register access that the masks intercept.
+    Cr(CrAccess),
+    /// XSETBV.
+    Xsetbv,
+    /// WBINVD, WBNOINVD or INVD.
+    CacheFlush,
+    /// RDPMC.
+    Rdpmc,
+    /// PAUSE in a loop.
+    Pause,
+    /// An instruction that this virtual machine's CPUID does not offer: VMX, SMX, MONITOR, MWAIT, ENCLS.
+    NotOffered,
+    /// A hardware task switch.
+    TaskSwitch,
+    /// A triple fault: the processor shut down.
+    TripleFault,
+    /// INIT arrived at the physical processor.
+    Init,
+    /// The entry did not happen.
+    EntryFailure(EntryFailure),
+    /// Nothing decodes this one.
+    Unhandled(RawExit),
+}
+
+/// A row of the exit statistics: exits that cost alike.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum ExitReason {
+    /// Host interrupt.
+    ExternalInterrupt,
+    /// Host NMI.
+    Nmi,
+    /// Slice end or guest timer.
+    Deadline,
+    /// Interrupt window.
+    InterruptWindow,
+    /// NMI window.
+    NmiWindow,
+    /// Intercepted exception.
+    Exception,
+    /// CPUID.
+    Cpuid,
+    /// HLT.
+    Hlt,
+    /// VMCALL.
+    Vmcall,
+    /// IN and INS.
+    IoIn,
+    /// OUT and OUTS.
+    IoOut,
+    /// RDMSR.
+    ReadMsr,
+    /// WRMSR.
+    WriteMsr,
+    /// EPT violation or misconfiguration: MMIO.
+    Ept,
+    /// Control registers.
+    Cr,
+    /// XSETBV.
+    Xsetbv,
+    /// WBINVD and INVD.
+    CacheFlush,
+    /// RDPMC.
+    Rdpmc,
+    /// PAUSE.
+    Pause,
+    /// Instructions not offered.
+    NotOffered,
+    /// Task switch.
+    TaskSwitch,
+    /// Triple fault.
+    TripleFault,
+    /// INIT.
+    Init,
+    /// Entry failure.
+    EntryFailure,
+    /// Not decoded.
+    Unhandled,
+}
+
+impl ExitReason {
+    /// How many reasons there are.
+    pub const COUNT: usize = 25;
+
+    /// Every reason, in the order of their numbers.
+    pub const ALL: [Self; Self::COUNT] = [
+        Self::ExternalInterrupt,
+        Self::Nmi,
+        Self::Deadline,
+        Self::InterruptWindow,
+        Self::NmiWindow,
+        Self::Exception,
+        Self::Cpuid,
+        Self::Hlt,
+        Self::Vmcall,
+        Self::IoIn,
+        Self::IoOut,
+        Self::ReadMsr,
+        Self::WriteMsr,
+        Self::Ept,
+        Self::Cr,
+        Self::Xsetbv,
+        Self::CacheFlush,
+        Self::Rdpmc,
+        Self::Pause,
+        Self::NotOffered,
+        Self::TaskSwitch,
+        Self::TripleFault,
+        Self::Init,
+        Self::EntryFailure,
+        Self::Unhandled,
+    ];
+
+    /// The reason's name in statistics and dumps.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ExternalInterrupt => "external-interrupt",
+            Self::Nmi => "nmi",
+            Self::Deadline => "deadline",
+            Self::InterruptWindow => "interrupt-window",
+            Self::NmiWindow => "nmi-window",
+            Self::Exception => "exception",
+            Self::Cpuid => "cpuid",
+            Self::Hlt => "hlt",
+            Self::Vmcall => "vmcall",
+            Self::IoIn => "io-in",
+            Self::IoOut => "io-out",
+            Self::ReadMsr => "rdmsr",
+            Self::WriteMsr => "wrmsr",
+            Self::Ept => "ept",
+            Self::Cr => "cr-access",
+            Self::Xsetbv => "xsetbv",
+            Self::CacheFlush => "cache-flush",
+            Self::Rdpmc => "rdpmc",
+            Self::Pause => "pause",
+            Self::NotOffered => "not-offered",
+            Self::TaskSwitch => "task-switch",
+            Self::TripleFault => "triple-fault",
+            Self::Init => "init",
+            Self::EntryFailure => "entry-failure",
+            Self::Unhandled => "unhandled",
+        }
+    }
+}
+
+impl VmExit {
+    /// The statistics row of this exit.
+    #[inline]
+    pub const fn reason(&self) -> ExitReason {
+        match self {
+            Self::ExternalInterrupt => ExitReason::ExternalInterrupt,
+            Self::Nmi => ExitReason::Nmi,
+            Self::Deadline => ExitReason::Deadline,
+            Self::InterruptWindow => ExitReason::InterruptWindow,
+            Self::NmiWindow => ExitReason::NmiWindow,
+            Self::Exception(_) => ExitReason::Exception,
+            Self::Cpuid => ExitReason::Cpuid,
+            Self::Hlt => ExitReason::Hlt,
+            Self::Vmcall => ExitReason::Vmcall,
+            Self::Io(IoExit { direction: Direction::In, .. }) => ExitReason::IoIn,
+            Self::Io(IoExit { direction: Direction::Out, .. }) => ExitReason::IoOut,
+            Self::ReadMsr => ExitReason::ReadMsr,
+            Self::WriteMsr => ExitReason::WriteMsr,
+            Self::Ept(_) => ExitReason::Ept,
+            Self::Cr(_) => ExitReason::Cr,
+            Self::Xsetbv => ExitReason::Xsetbv,
+            Self::CacheFlush => ExitReason::CacheFlush,
+            Self::Rdpmc => ExitReason::Rdpmc,
+            Self::Pause => ExitReason::Pause,
+            Self::NotOffered => ExitReason::NotOffered,
+            Self::TaskSwitch => ExitReason::TaskSwitch,
+            Self::TripleFault => ExitReason::TripleFault,
+            Self::Init => ExitReason::Init,
+            Self::EntryFailure(_) => ExitReason::EntryFailure,
+            Self::Unhandled(_) => ExitReason::Unhandled,
+        }
+    }
+
+    /// One word about the exit for the flight recorder.
+    #[inline]
+    pub fn detail(&self) -> u64 {
+        match self {
+            Self::Io(io) => u64::from(io.port.0),
+            Self::Ept(fault) => fault.gpa.get(),
+            Self::Exception(exception) => u64::from(exception.vector().0),
+            Self::Unhandled(raw) | Self::EntryFailure(EntryFailure::Refused(raw)) => raw.qualification,
+            Self::EntryFailure(EntryFailure::Instruction(error)) => u64::from(*error),
+            Self::ExternalInterrupt
+            | Self::Nmi
+            | Self::Deadline
+            | Self::InterruptWindow
+            | Self::NmiWindow
+            | Self::Cpuid
+            | Self::Hlt
+            | Self::Vmcall
+            | Self::ReadMsr
+            | Self::WriteMsr
+            | Self::Cr(_)
+            | Self::Xsetbv
+            | Self::CacheFlush
+            | Self::Rdpmc
+            | Self::Pause
+            | Self::NotOffered
+            | Self::TaskSwitch
+            | Self::TripleFault
+            | Self::Init => 0,
+        }
+    }
+}
+
+/// What a handler decided. Only `vcpu.rs` acts on it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// The instruction is done: move RIP past it.
+    Advance,
+    /// Emulation moved RIP to here itself.
+    JumpTo(u64),
+    /// Run the guest again where it is.
+    Retry,
+    /// Deliver the exception; RIP stays.
+    Fault(Exception),
+    /// The instruction is done and the processor halts until an interrupt.
+    Halt,
+    /// Leave the guest: the host has something to do.
+    Yield(Yield),
+    /// The virtual machine ends here.
+    Stop(StopReason),
+}
+
+/// Why a core stops running a vCPU that could go on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Yield {
+    /// A host interrupt waits.
+    HostInterrupt,
+    /// A host NMI arrived: its handler must run before NMIs are taken again.
+    HostNmi,
+}
+
+/// Why a virtual machine stopped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum StopReason {
+    /// The guest powered off.
+    PowerOff,
+    /// The guest asked for a reset.
+    Reset,
+    /// The guest's processor shut down.
+    TripleFault,
+    /// The guest halted with interrupts off and nothing that could wake it.
+    HaltedForever,
+    /// The guest fetched instructions where there is no RAM.
+    FetchOutsideRam(Gpa),
+    /// The guest used an instruction on device memory that is not emulated.
+    NotEmulated {
+        /// The instruction's bytes.
+        bytes: [u8; 15],
+        /// How many of them count.
+        length: u8,
+    },
+    /// A hardware task switch, which is not modelled.
+    TaskSwitch,
+    /// The processor refused the guest's state.
+    EntryFailure(EntryFailure),
+    /// An exit that nothing handles.
+    Unhandled(RawExit),
+    /// The operator stopped it.
+    Operator,
+}
+
+impl StopReason {
+    /// Whether the guest itself asked for this, or the operator did: no failure.
+    pub const fn is_orderly(&self) -> bool {
+        matches!(self, Self::PowerOff | Self::Reset | Self::Operator)
+    }
+}
+
+impl core::fmt::Display for StopReason {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::PowerOff => f.write_str("the guest powered off"),
+            Self::Reset => f.write_str("the guest asked for a reset"),
+            Self::TripleFault => f.write_str("triple fault"),
+            Self::HaltedForever => f.write_str("HLT with interrupts off and no NMI source"),
+            Self::FetchOutsideRam(gpa) => write!(f, "instruction fetch at {gpa}, where there is no RAM"),
+            Self::NotEmulated { bytes, length } => {
+                f.write_str("device memory accessed by an instruction that is not emulated:")?;
+                bytes.iter().take(usize::from(*length)).try_for_each(|byte| write!(f, " {byte:02x}"))
+            }
+            Self::TaskSwitch => f.write_str("hardware task switch, which is not modelled"),
+            Self::EntryFailure(EntryFailure::Refused(raw)) => {
+                write!(f, "VM entry refused: reason {}, qualification {:#x}", raw.reason, raw.qualification)
+            }
+            Self::EntryFailure(EntryFailure::Instruction(error)) => {
+                write!(f, "VM entry failed: VM-instruction error {error}")
+            }
+            Self::Unhandled(raw) => {
+                write!(f, "unhandled exit {}, qualification {:#x}", raw.reason, raw.qualification)
+            }
+            Self::Operator => f.write_str("stopped by the operator"),
+        }
+    }
+}
+
+/// An event to deliver on the next entry.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Event {
+    /// An external interrupt.
+    Interrupt(Vector),
+    /// A non-maskable interrupt.
+    Nmi,
+    /// An exception.
+    Exception(Exception),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_stands_at_its_own_number() {
+        for (number, reason) in ExitReason::ALL.iter().enumerate() {
+            assert_eq!(*reason as usize, number, "{}", reason.name());
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! Accesses to device memory, and string port instructions: carried out by emulation.
+
+use crate::exits::{io, msr};
+use crate::lapic::LocalApic;
+use crate::{EptFault, MemoryAccess, Outcome, StopReason, Vcpu, VcpuBackend, Vm};
+use arch::{
+    Cr0Flags, Cr4Flags, EferFlags, Gpa, Gpr, Nanos, PAGE_SIZE, Port, RFlags, Segment, SegmentRegister, Tsc, Width,
+};
+use bus::Platform;
+use emulate::{Access, Cpu, Emulated, KnownTranslation, Mmio, PagingFeatures, Ports};
+use memory::GuestMemory;
+
+/// Emulates the instruction whose access second-level translation refused.
+pub(super) fn emulate<B: VcpuBackend, M: GuestMemory, P: Platform>(
+    vcpu: &mut Vcpu<B>,
+    vm: &mut Vm<M, P>,
+    fault: EptFault,
+    now: Tsc,
+) -> Outcome {
+    let access = match fault.access {
+        MemoryAccess::Fetch => return Outcome::Stop(StopReason::FetchOutsideRam(fault.gpa)),
+        MemoryAccess::Read => Access::Read,
+        MemoryAccess::Write => Access::Write,
+    };
+    if vcpu.backend.has_pending_event() {
+        // The delivery of an event touched device memory: a stack or a table is there. No instruction does this.
+        return Outcome::Stop(StopReason::NotEmulated { bytes: [0; 15], length: 0 });
+    }
+    let known = fault.gva.map(|gva| KnownTranslation { gva, gpa: fault.gpa, access });
+    step(vcpu, vm, known, now)
+}
+
+/// Emulates INS or OUTS at RIP.
+#[cold]
+pub(super) fn string_io<B: VcpuBackend, M: GuestMemory, P: Platform>(
+    vcpu: &mut Vcpu<B>,
+    vm: &mut Vm<M, P>,
+    now: Tsc,
+) -> Outcome {
+    step(vcpu, vm, None, now)
+}
+
+fn step<B: VcpuBackend, M: GuestMemory, P: Platform>(
+    vcpu: &mut Vcpu<B>,
+    vm: &mut Vm<M, P>,
+    known: Option<KnownTranslation>,
+    now: Tsc,
+) -> Outcome {
+    let guest_now = vcpu.guest_tsc(now);
+    let time = vm.clock.nanos(now);
+    let mut devices = Devices {
+        lapic: &mut vcpu.lapic,
+        platform: &mut vm.platform,
+        guest_now,
+        time,
+        effect: None,
+        lapic_written: false,
+    };
+    let features = vcpu.cpuid.paging_features();
+    let mut registers = Registers { backend: &mut vcpu.backend, features };
+    let result = vcpu.emulator.step(&mut registers, &vm.memory, &mut devices, known);
+    let (effect, lapic_written) = (devices.effect, devices.lapic_written);
+    if lapic_written {
+        msr::apply(vcpu, vm, effect.unwrap_or(crate::lapic::Effect::None), now);
+        vcpu.update_timer(vm);
+    }
+    let outcome = match result {
+        Emulated::Done { next_rip } => Outcome::JumpTo(next_rip),
+        Emulated::Again => Outcome::Retry,
+        Emulated::Fault(exception) => Outcome::Fault(exception),
+        Emulated::Unsupported { bytes, length } => Outcome::Stop(StopReason::NotEmulated { bytes, length }),
+        Emulated::FetchOutsideRam(gpa) => Outcome::Stop(StopReason::FetchOutsideRam(gpa)),
+    };
+    io::settle(vcpu, vm, outcome)
+}
+
+/// The device side of an emulated instruction: the local APIC's page, then the platform.
+struct Devices<'a, P> {
+    lapic: &'a mut LocalApic,
+    platform: &'a mut P,
+    guest_now: Tsc,
+    time: Nanos,
+    /// What the write to the local APIC asks for. One instruction writes one register; of a repeated one, the
+    /// last effect counts, as the interrupt command register is busy for the others.
+    effect: Option<crate::lapic::Effect>,
+    lapic_written: bool,
+}
+
+impl<P> Devices<'_, P> {
+    #[expect(clippy::cast_possible_truncation, reason = "an offset in a page")]
+    fn lapic_offset(&self, gpa: Gpa) -> Option<u16> {
+        let page = self.lapic.mmio_page()?;
+        (gpa.align_down(PAGE_SIZE) == page).then(|| (gpa - page) as u16)
+    }
+}
+
+impl<P: Platform> Mmio for Devices<'_, P> {
+    fn mmio_read(&mut self, gpa: Gpa, width: Width) -> u64 {
+        match self.lapic_offset(gpa) {
+            Some(offset) => self.lapic.read_mmio(offset, width, self.guest_now),
+            None => self.platform.mmio_read(gpa, width, self.time),
+        }
+    }
+
+    fn mmio_write(&mut self, gpa: Gpa, width: Width, value: u64) {
+        match self.lapic_offset(gpa) {
+            Some(offset) => {
+                self.lapic_written = true;
+                match self.lapic.write_mmio(offset, width, value, self.guest_now) {
+                    crate::lapic::Effect::None => {}
+                    effect => self.effect = Some(effect),
+                }
+            }
+            None => self.platform.mmio_write(gpa, width, value, self.time),
+        }
+    }
+}
+
+impl<P: Platform> Ports for Devices<'_, P> {
+    fn port_read(&mut self, port: Port, width: Width) -> u32 {
+        self.platform.port_read(port, width, self.time)
+    }
+
+    fn port_write(&mut self, port: Port, width: Width, value: u32) {
+        self.platform.port_write(port, width, value, self.time);
+    }
+}
+
+/// The processor side of an emulated instruction.
+struct Registers<'a, B> {
+    backend: &'a mut B,
+    features: PagingFeatures,
+}
+
+impl<B: VcpuBackend> Cpu for Registers<'_, B> {
+    #[inline]
+    fn gpr(&self, register: Gpr) -> u64 {
+        match register {
+            Gpr::Rsp => self.backend.rsp(),
+            other => self.backend.gprs().get(other),
+        }
+    }
+
+    #[inline]
+    fn set_gpr(&mut self, register: Gpr, value: u64) {
+        match register {
+            Gpr::Rsp => self.backend.set_rsp(value),
+            other => self.backend.gprs_mut().set(other, value),
+        }
+    }
+
+    fn rip(&self) -> u64 {
+        self.backend.rip()
+    }
+
+    fn rflags(&self) -> RFlags {
+        self.backend.rflags()
+    }
+
+    fn set_rflags(&mut self, flags: RFlags) {
+        self.backend.set_rflags(flags);
+    }
+
+    fn segment(&self, register: SegmentRegister) -> Segment {
+        self.backend.segment(register)
+    }
+
+    fn access_rights(&self, register: SegmentRegister) -> u32 {
+        self.backend.access_rights(register)
+    }
+
+    fn cr0(&self) -> Cr0Flags {
+        self.backend.cr0()
+    }
+
+    fn cr3(&self) -> u64 {
+        self.backend.cr3()
+    }
+
+    fn cr4(&self) -> Cr4Flags {
+        self.backend.cr4()
+    }
+
+    fn efer(&self) -> EferFlags {
+        self.backend.efer()
+    }
+
+    fn paging_features(&self) -> PagingFeatures {
+        self.features
+    }
+
+    fn pdptes(&self) -> Option<[u64; 4]> {
+        Some(self.backend.pdptes())
+    }
+
+    fn pkru(&self) -> u32 {
+        self.backend.pkru()
+    }
+}

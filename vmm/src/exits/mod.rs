@@ -1,0 +1,52 @@
+//! What each exit means. Dispatch is one screen; every arm is one call.
+
+mod control_registers;
+mod cpuid;
+mod exceptions;
+mod extended_state;
+mod hypercall;
+mod io;
+mod memory_access;
+mod msr;
+
+use crate::{Outcome, StopReason, Vcpu, VcpuBackend, VmExit, Vm, Yield};
+use arch::{Exception, Tsc};
+use bus::Platform;
+use memory::GuestMemory;
+
+/// Handles `exit`, which happened at `now` of the host's TSC.
+#[inline]
+pub(crate) fn handle<B: VcpuBackend, M: GuestMemory, P: Platform>(
+    vcpu: &mut Vcpu<B>,
+    vm: &mut Vm<M, P>,
+    exit: VmExit,
+    now: Tsc,
+) -> Outcome {
+    match exit {
+        VmExit::ExternalInterrupt | VmExit::Init => Outcome::Yield(Yield::HostInterrupt),
+        VmExit::Nmi => Outcome::Yield(Yield::HostNmi),
+        VmExit::Deadline => Outcome::Retry,
+        VmExit::InterruptWindow | VmExit::NmiWindow => {
+            vcpu.events_changed = true;
+            Outcome::Retry
+        }
+        VmExit::Exception(exception) => exceptions::reflect(vcpu, exception),
+        VmExit::Cpuid => cpuid::answer(vcpu),
+        VmExit::Hlt => Outcome::Halt,
+        VmExit::Vmcall => hypercall::call(vcpu),
+        VmExit::Io(access) => io::access(vcpu, vm, access, now),
+        VmExit::ReadMsr => msr::read(vcpu, now),
+        VmExit::WriteMsr => msr::write(vcpu, vm, now),
+        VmExit::Ept(fault) => memory_access::emulate(vcpu, vm, fault, now),
+        VmExit::Cr(access) => control_registers::access(vcpu, &vm.memory, access),
+        VmExit::Xsetbv => extended_state::xsetbv(vcpu),
+        // Guest memory is coherent and no device bypasses the caches: nothing to write back.
+        VmExit::CacheFlush | VmExit::Pause => Outcome::Advance,
+        VmExit::Rdpmc => Outcome::Fault(Exception::GeneralProtection(0)),
+        VmExit::NotOffered => Outcome::Fault(Exception::InvalidOpcode),
+        VmExit::TaskSwitch => Outcome::Stop(StopReason::TaskSwitch),
+        VmExit::TripleFault => Outcome::Stop(StopReason::TripleFault),
+        VmExit::EntryFailure(failure) => Outcome::Stop(StopReason::EntryFailure(failure)),
+        VmExit::Unhandled(raw) => Outcome::Stop(StopReason::Unhandled(raw)),
+    }
+}

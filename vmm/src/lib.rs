@@ -1,0 +1,29 @@
+//! The virtual machine: processors, exits and what comes of them. Safe, without a clock or hardware of its own,
+//! and generic over the backend that runs the processor, so that whole machines run in host tests.
+#![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod backend;
+mod clock;
+mod cpuid;
+mod exit;
+mod exits;
+pub mod lapic;
+mod msr;
+mod stats;
+mod vcpu;
+mod vm;
+
+pub use backend::{CpuState, Interruptibility, VcpuBackend};
+pub use clock::Clock;
+pub use cpuid::{CpuidConfig, CpuidContext, CpuidPolicy, Leaf};
+pub use exit::{
+    CrAccess, Direction, EntryFailure, EptFault, Event, ExitReason, IoExit, MemoryAccess, Outcome, RawExit,
+    StopReason, VmExit, Yield,
+};
+pub use msr::MsrState;
+pub use stats::{ExitRecord, RECORDED_EXITS, ReasonStats, Stats};
+pub use vcpu::{Leave, RunState, Vcpu, VcpuConfig, VcpuSnapshot};
+pub use vm::Vm;

@@ -1,0 +1,144 @@
+//! What is counted of each vCPU: exits and their cost by reason, and the last exits.
+
+use crate::{ExitReason, VmExit};
+use arch::Tsc;
+
+/// Count and cost of one kind of exit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ReasonStats {
+    /// How often.
+    pub count: u64,
+    /// Ticks of the TSC in the hypervisor, from exit to entry.
+    pub host_ticks: u64,
+}
+
+/// One exit, as the flight recorder keeps it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ExitRecord {
+    /// Why.
+    pub reason: ExitReason,
+    /// The port, address or qualification, by reason.
+    pub detail: u64,
+    /// The guest's RIP at the exit that was recorded last before this one was handled, or 0.
+    pub rip: u64,
+    /// The host's TSC at the exit.
+    pub at: Tsc,
+}
+
+/// How many exits the flight recorder keeps.
+pub const RECORDED_EXITS: usize = 64;
+
+/// Counters of one vCPU. They belong to the core that runs it: nothing here is shared.
+#[derive(Clone, Debug)]
+pub struct Stats {
+    by_reason: [ReasonStats; ExitReason::COUNT],
+    /// Ticks in the guest.
+    guest_ticks: u64,
+    records: [ExitRecord; RECORDED_EXITS],
+    next_record: usize,
+    recorded: u64,
+    entered_at: Tsc,
+}
+
+impl Default for Stats {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Stats {
+    /// All zero.
+    pub const fn new() -> Self {
+        let nothing = ExitRecord { reason: ExitReason::Unhandled, detail: 0, rip: 0, at: Tsc(0) };
+        Self {
+            by_reason: [ReasonStats { count: 0, host_ticks: 0 }; ExitReason::COUNT],
+            guest_ticks: 0,
+            records: [nothing; RECORDED_EXITS],
+            next_record: 0,
+            recorded: 0,
+            entered_at: Tsc(0),
+        }
+    }
+
+    /// Notes an entry at `now`.
+    #[inline]
+    pub(crate) const fn enter(&mut self, now: Tsc) {
+        self.entered_at = now;
+    }
+
+    /// Notes an exit at `now`.
+    #[inline]
+    pub(crate) fn exit(&mut self, exit: &VmExit, now: Tsc) {
+        self.guest_ticks += now.0.wrapping_sub(self.entered_at.0);
+        let slot = &mut self.records[self.next_record % RECORDED_EXITS];
+        *slot = ExitRecord { reason: exit.reason(), detail: exit.detail(), rip: 0, at: now };
+        self.next_record = (self.next_record + 1) % RECORDED_EXITS;
+        self.recorded += 1;
+    }
+
+    /// Adds the guest's RIP to the last exit's record; done where RIP was read anyway.
+    #[inline]
+    pub(crate) fn note_rip(&mut self, rip: u64) {
+        self.records[(self.next_record + RECORDED_EXITS - 1) % RECORDED_EXITS].rip = rip;
+    }
+
+    /// Charges `ticks` of handling to `reason`.
+    #[inline]
+    pub(crate) const fn charge(&mut self, reason: ExitReason, ticks: u64) {
+        let row = &mut self.by_reason[reason as usize];
+        row.count += 1;
+        row.host_ticks += ticks;
+    }
+
+    /// Count and cost of `reason`.
+    pub const fn reason(&self, reason: ExitReason) -> ReasonStats {
+        self.by_reason[reason as usize]
+    }
+
+    /// All exits.
+    pub fn exits(&self) -> u64 {
+        self.by_reason.iter().map(|row| row.count).sum()
+    }
+
+    /// Ticks in the hypervisor on behalf of this vCPU.
+    pub fn host_ticks(&self) -> u64 {
+        self.by_reason.iter().map(|row| row.host_ticks).sum()
+    }
+
+    /// Ticks in the guest.
+    pub const fn guest_ticks(&self) -> u64 {
+        self.guest_ticks
+    }
+
+    /// The last exits, oldest first.
+    pub fn records(&self) -> impl Iterator<Item = &ExitRecord> {
+        let kept = usize::try_from(self.recorded).unwrap_or(usize::MAX).min(RECORDED_EXITS);
+        let first = self.next_record + RECORDED_EXITS - kept;
+        (first..first + kept).map(|index| &self.records[index % RECORDED_EXITS])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ring_keeps_the_newest_in_order() {
+        let mut stats = Stats::new();
+        for at in 0..100 {
+            stats.exit(&VmExit::Cpuid, Tsc(at));
+        }
+        let times: Vec<u64> = stats.records().map(|record| record.at.0).collect();
+        assert_eq!(times, (36..100).collect::<Vec<u64>>());
+    }
+
+    #[test]
+    fn ticks_are_charged_to_the_reason_and_to_the_guest() {
+        let mut stats = Stats::new();
+        stats.enter(Tsc(10));
+        stats.exit(&VmExit::Hlt, Tsc(25));
+        stats.charge(ExitReason::Hlt, 7);
+        assert_eq!(stats.reason(ExitReason::Hlt), ReasonStats { count: 1, host_ticks: 7 });
+        assert_eq!((stats.exits(), stats.host_ticks(), stats.guest_ticks()), (1, 7, 15));
+    }
+}
