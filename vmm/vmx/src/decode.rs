@@ -1,0 +1,171 @@
+//! From exit reason and qualification to [`VmExit`], once.
+//!
+//! SDM Vol. 3D, "VMX Basic Exit Reasons" and "Exit Qualification".
+
+use crate::event::{self, Reported};
+use crate::{VmcsAccess, field};
+use arch::{Gpa, Gpr, Gva, Port, Width};
+use vmm::{
+    CrAccess, Direction, EntryFailure, EptFault, IoExit, MemoryAccess, RawExit, VmExit,
+};
+
+/// The exit reason's bit that marks a failed entry.
+const ENTRY_FAILURE: u32 = 1 << 31;
+
+/// Decodes the exit of the current VMCS. Reads only the fields that the reason needs.
+#[inline]
+pub fn decode(vmcs: &impl VmcsAccess) -> VmExit {
+    let reason = vmcs.read(field::EXIT_REASON);
+    if reason & ENTRY_FAILURE != 0 {
+        return VmExit::EntryFailure(EntryFailure::Refused(raw(vmcs, reason)));
+    }
+    match reason & 0xffff {
+        0 => exception(vmcs, reason),
+        1 => VmExit::ExternalInterrupt,
+        2 => VmExit::TripleFault,
+        3 => VmExit::Init,
+        7 => VmExit::InterruptWindow,
+        8 => VmExit::NmiWindow,
+        9 => VmExit::TaskSwitch,
+        10 => VmExit::Cpuid,
+        // GETSEC, the VMX instructions, MWAIT, MONITOR, ENCLS, ENCLV.
+        11 | 19..=27 | 36 | 39 | 50 | 53 | 59 | 60 | 70 => VmExit::NotOffered,
+        12 => VmExit::Hlt,
+        // INVD, WBINVD and WBNOINVD.
+        13 | 54 => VmExit::CacheFlush,
+        15 => VmExit::Rdpmc,
+        18 => VmExit::Vmcall,
+        28 => control_register(vmcs, reason),
+        30 => VmExit::Io(io(vmcs.read(field::EXIT_QUALIFICATION))),
+        31 => VmExit::ReadMsr,
+        32 => VmExit::WriteMsr,
+        40 => VmExit::Pause,
+        48 => VmExit::Ept(ept_violation(vmcs)),
+        52 => VmExit::Deadline,
+        55 => VmExit::Xsetbv,
+        _ => VmExit::Unhandled(raw(vmcs, reason)),
+    }
+}
+
+#[cold]
+#[expect(clippy::cast_possible_truncation, reason = "the basic exit reason is the low half")]
+fn raw(vmcs: &impl VmcsAccess, reason: u32) -> RawExit {
+    RawExit { reason: reason as u16, qualification: vmcs.read(field::EXIT_QUALIFICATION) }
+}
+
+#[cold]
+fn exception(vmcs: &impl VmcsAccess, reason: u32) -> VmExit {
+    let info = vmcs.read(field::EXIT_INTERRUPTION_INFO);
+    match event::reported(info, vmcs.read(field::EXIT_QUALIFICATION)) {
+        Reported::Nmi => VmExit::Nmi,
+        Reported::Exception(exception) => VmExit::Exception(exception),
+        Reported::Unknown => VmExit::Unhandled(raw(vmcs, reason)),
+    }
+}
+
+/// SDM Vol. 3C, "Exit Qualification for I/O Instructions".
+#[inline]
+#[expect(clippy::cast_possible_truncation, reason = "the port is bits 31:16")]
+const fn io(qualification: u64) -> IoExit {
+    IoExit {
+        port: Port((qualification >> 16) as u16),
+        width: match qualification & 7 {
+            0 => Width::One,
+            1 => Width::Two,
+            _ => Width::Four,
+        },
+        direction: if qualification & 8 == 0 { Direction::Out } else { Direction::In },
+        string: qualification & 0x10 != 0,
+    }
+}
+
+/// SDM Vol. 3C, "Exit Qualification for EPT Violations".
+fn ept_violation(vmcs: &impl VmcsAccess) -> EptFault {
+    let qualification = vmcs.read(field::EXIT_QUALIFICATION);
+    let access = if qualification & 2 != 0 {
+        MemoryAccess::Write
+    } else if qualification & 4 != 0 {
+        MemoryAccess::Fetch
+    } else {
+        MemoryAccess::Read
+    };
+    // Bit 7: the linear address is valid; bit 8: the access was to its translation, not to a paging structure.
+    let gva = (qualification & 0x180 == 0x180).then(|| Gva::new(vmcs.read(field::GUEST_LINEAR_ADDRESS)));
+    EptFault { gpa: Gpa::new(vmcs.read(field::GUEST_PHYSICAL_ADDRESS)), gva, access }
+}
+
+/// SDM Vol. 3C, "Exit Qualification for Control-Register Accesses".
+#[expect(clippy::cast_possible_truncation, reason = "the LMSW operand is bits 31:16")]
+fn control_register(vmcs: &impl VmcsAccess, reason: u32) -> VmExit {
+    let qualification = vmcs.read(field::EXIT_QUALIFICATION);
+    let gpr = Gpr::from_encoding(qualification >> 8);
+    let access = match (qualification >> 4 & 3, qualification & 0xf) {
+        (0, 0) => CrAccess::WriteCr0(gpr),
+        (0, 4) => CrAccess::WriteCr4(gpr),
+        (0, 8) => CrAccess::WriteCr8(gpr),
+        (1, 8) => CrAccess::ReadCr8(gpr),
+        (2, _) => CrAccess::Clts,
+        (3, _) => CrAccess::Lmsw((qualification >> 16) as u16),
+        _ => return VmExit::Unhandled(raw(vmcs, reason)),
+    };
+    VmExit::Cr(access)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake_vmcs::FakeVmcs;
+
+    fn exit(reason: u32, qualification: u64) -> VmExit {
+        let mut vmcs = FakeVmcs::default();
+        vmcs.set(field::EXIT_REASON, reason);
+        vmcs.set(field::EXIT_QUALIFICATION, qualification);
+        decode(&vmcs)
+    }
+
+    #[test]
+    fn out_dx_al_to_com1() {
+        let expected =
+            IoExit { port: Port(0x3f8), width: Width::One, direction: Direction::Out, string: false };
+        assert_eq!(exit(30, 0x3f8 << 16), VmExit::Io(expected));
+    }
+
+    #[test]
+    fn rep_insd_is_a_string_input() {
+        let expected =
+            IoExit { port: Port(0x1f0), width: Width::Four, direction: Direction::In, string: true };
+        assert_eq!(exit(30, 0x1f0 << 16 | 0x38 | 3), VmExit::Io(expected));
+    }
+
+    #[test]
+    fn vmx_instructions_are_not_offered() {
+        for reason in [19, 20, 21, 22, 23, 24, 25, 26, 27, 50, 53, 59] {
+            assert_eq!(exit(reason, 0), VmExit::NotOffered, "{reason}");
+        }
+    }
+
+    #[test]
+    fn a_control_register_write_names_its_source() {
+        assert_eq!(exit(28, 0x300), VmExit::Cr(CrAccess::WriteCr0(Gpr::Rbx)));
+        assert_eq!(exit(28, 0xf04), VmExit::Cr(CrAccess::WriteCr4(Gpr::R15)));
+        assert_eq!(exit(28, 0x18), VmExit::Cr(CrAccess::ReadCr8(Gpr::Rax)));
+        assert_eq!(exit(28, 0x0009_0030), VmExit::Cr(CrAccess::Lmsw(9)));
+    }
+
+    #[test]
+    fn a_refused_entry_is_told_from_an_exit() {
+        let refused = RawExit { reason: 33, qualification: 2 };
+        assert_eq!(exit(0x8000_0021, 2), VmExit::EntryFailure(EntryFailure::Refused(refused)));
+    }
+
+    #[test]
+    fn a_walk_of_the_guests_tables_has_no_data_address() {
+        let VmExit::Ept(fault) = exit(48, 0x82) else { panic!("an EPT violation") };
+        assert_eq!((fault.gva, fault.access), (None, MemoryAccess::Write));
+    }
+
+    #[test]
+    fn unknown_reasons_are_kept_whole() {
+        assert_eq!(exit(77, 5), VmExit::Unhandled(RawExit { reason: 77, qualification: 5 }));
+    }
+}

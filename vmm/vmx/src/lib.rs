@@ -1,0 +1,22 @@
+//! VT-x as a backend of the virtual machine: VMCS fields, control negotiation, exits decoded, entry checks.
+//!
+//! Everything here is safe and runs on the host; the instructions themselves are behind [`VmcsAccess`].
+#![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]
+
+pub mod bitmap;
+mod controls;
+mod decode;
+//E pub mod entry_check;
+mod event;
+pub mod field;
+#[cfg(test)]
+mod fake_vmcs;
+pub mod requirements;
+mod vmx_backend;
+
+pub use controls::{
+    Capabilities, ControlMissing, Controls, Entry, Exit, PinBased, ProcessorBased, Secondary,
+};
+pub use decode::decode;
+pub use vmx_backend::{VmcsAccess, VmxBackend, Window};
