@@ -1,0 +1,76 @@
+//! A guest's physical address space: RAM blocks and the EPT tables that map exactly these.
+//!
+//! The only way to make host memory reachable for a guest is to give a [`FrameBlock`] away to this type, so no
+//! safe code can map anything else.
+
+use crate::memory::FrameBlock;
+use crate::memory::ept_tables::EptTables;
+use arch::{Gpa, Hpa};
+use memory::{GuestMemory, MapError, MemoryMap, OutsideRam};
+use paging::{Attributes, Ept, Features, MemoryType, OutOfTables, Permissions, Statistics};
+
+/// Why RAM was not added.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AddRamError {
+    /// The place is taken or impossible.
+    Place(MapError),
+    /// No frames for tables.
+    OutOfTables,
+}
+
+/// Guest-physical memory.
+#[derive(Debug)]
+pub struct GuestSpace {
+    // Dropped first: no table may point to a block that is free.
+    ept: Ept<EptTables>,
+    ram: MemoryMap<FrameBlock>,
+}
+
+impl GuestSpace {
+    /// A space without RAM; `features` are what EPT can do on this machine.
+    ///
+    /// # Errors
+    /// [`OutOfTables`] when there is no frame for the root table.
+    pub fn new(features: Features) -> Result<Self, OutOfTables> {
+        Ok(Self { ept: Ept::new(EptTables::new(), features)?, ram: MemoryMap::new() })
+    }
+
+    /// Makes `block` RAM at `base`, write-back, with all rights.
+    ///
+    /// # Errors
+    /// [`AddRamError`]; the block is freed then and the space unchanged.
+    pub fn add_ram(&mut self, base: Gpa, block: FrameBlock) -> Result<(), AddRamError> {
+        let (hpa, bytes): (Hpa, u64) = (block.hpa(), block.size_bytes());
+        self.ram.add(base, block).map_err(AddRamError::Place)?;
+        let attributes =
+            Attributes { permissions: Permissions::ReadWriteExecute, memory_type: MemoryType::WriteBack };
+        // The map has accepted the extent as disjoint, so tables are the only thing that can be missing; what was
+        // mapped before they ran out points to a block that stays in the map.
+        self.ept.map(base, hpa, bytes, attributes).map_err(|_| AddRamError::OutOfTables)
+    }
+
+    /// RAM in bytes.
+    pub fn size(&self) -> u64 {
+        self.ram.size()
+    }
+
+    /// Leaves by size, and tables.
+    pub fn statistics(&self) -> Statistics {
+        self.ept.statistics()
+    }
+
+    /// The EPT pointer.
+    pub(super) fn eptp(&self) -> u64 {
+        self.ept.root_pointer().0
+    }
+}
+
+impl GuestMemory for GuestSpace {
+    fn read(&self, gpa: Gpa, into: &mut [u8]) -> Result<(), OutsideRam> {
+        self.ram.read(gpa, into)
+    }
+
+    fn write(&self, gpa: Gpa, from: &[u8]) -> Result<(), OutsideRam> {
+        self.ram.write(gpa, from)
+    }
+}

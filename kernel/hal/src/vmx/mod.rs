@@ -1,0 +1,15 @@
+//! VT-x: the instructions, the entry and exit stubs, VMCS regions, and the guest state that no VMCS switches.
+//!
+//! SDM Vol. 3C, "Introduction to Virtual Machine Extensions" and what follows it.
+
+mod entry;
+mod guest_space;
+mod instructions;
+mod operation;
+mod switched_state;
+mod vmcs;
+mod vpid;
+
+pub use guest_space::{AddRamError, GuestSpace};
+pub use operation::{VmxCpu, VmxError, handle_nmi};
+pub use vmcs::Vmcs;

@@ -1,0 +1,133 @@
+//! VMX root operation of one CPU.
+
+use super::instructions;
+use crate::memory::frames::Order;
+use crate::memory::{FrameBlock, OutOfFrames};
+use crate::msr;
+use arch::Msr;
+use vmx::{Capabilities, ControlMissing, Controls};
+use x86_64::registers::control::{Cr0, Cr0Flags, Cr4, Cr4Flags};
+
+/// Why VMX could not be used.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum VmxError {
+    /// No frames for a VMX region.
+    OutOfFrames(OutOfFrames),
+    /// A control that Craton needs is missing.
+    ControlMissing(ControlMissing),
+    /// VMXON failed although the CPU reports VMX as usable.
+    VmxonFailed,
+    /// All virtual-processor identifiers are taken.
+    OutOfVpids,
+}
+
+impl core::fmt::Display for VmxError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::OutOfFrames(error) => error.fmt(f),
+            Self::ControlMissing(error) => error.fmt(f),
+            Self::VmxonFailed => f.write_str("VMXON failed although CPUID and IA32_FEATURE_CONTROL allow it"),
+            Self::OutOfVpids => f.write_str("all virtual-processor identifiers are in use"),
+        }
+    }
+}
+
+impl From<OutOfFrames> for VmxError {
+    fn from(error: OutOfFrames) -> Self {
+        Self::OutOfFrames(error)
+    }
+}
+
+/// This CPU in VMX root operation. Holding it proves that VMX instructions may be used here.
+#[derive(Debug)]
+pub struct VmxCpu {
+    /// Kept for as long as VMX is on, which is for ever.
+    _region: FrameBlock,
+    capabilities: Capabilities,
+    controls: Controls,
+    /// State components that XSAVE handles here; 0 without XSAVE.
+    xsave_mask: u64,
+    /// HPA of the VMCS that is loaded, 0 for none.
+    pub(super) current: u64,
+    /// A CPU's own: neither `Send` nor `Sync`.
+    _here: core::marker::PhantomData<*const ()>,
+}
+
+const FEATURE_CONTROL_LOCK: u64 = 1;
+const FEATURE_CONTROL_VMX: u64 = 1 << 2;
+
+impl VmxCpu {
+    /// Enters VMX root operation on this CPU. The requirements of `vmx::requirements` have been checked.
+    ///
+    /// # Errors
+    /// [`VmxError`] when a control is missing, memory is short, or VMXON fails.
+    pub fn start() -> Result<Self, VmxError> {
+        let capabilities = Capabilities::read(msr::read);
+        let controls = Controls::negotiate(&capabilities).map_err(VmxError::ControlMissing)?;
+        let feature_control = msr::read(Msr::FEATURE_CONTROL);
+        if feature_control & FEATURE_CONTROL_LOCK == 0 {
+            // SAFETY: firmware left the register open; VMX outside SMX is switched on and the register locked.
+            unsafe {
+                msr::write(Msr::FEATURE_CONTROL, feature_control | FEATURE_CONTROL_VMX | FEATURE_CONTROL_LOCK)
+            };
+        }
+        let fixed_cr0 = Cr0::read_raw() | capabilities.cr0_fixed0;
+        // SAFETY: the fixed bits are PE, NE and PG: the first and the last are on already.
+        unsafe { Cr0::write(Cr0Flags::from_bits_retain(fixed_cr0)) };
+        let has_xsave = crate::cpu::cpuid(1, 0).ecx & 1 << 26 != 0;
+        let mut cr4 = Cr4::read() | Cr4Flags::from_bits_retain(capabilities.cr4_fixed0);
+        cr4 |= Cr4Flags::VIRTUAL_MACHINE_EXTENSIONS | Cr4Flags::OSFXSR | Cr4Flags::OSXMMEXCPT_ENABLE;
+        cr4.set(Cr4Flags::OSXSAVE, has_xsave);
+        // SAFETY: switches instructions on that nothing here used before.
+        unsafe { Cr4::write(cr4) };
+
+        let region = new_region(&capabilities)?;
+        // SAFETY: VMXE is set and the region fresh.
+        unsafe { instructions::vmxon(region.hpa()) }.map_err(|_| VmxError::VmxonFailed)?;
+        Ok(Self {
+            _region: region,
+            capabilities,
+            controls,
+            xsave_mask: if has_xsave { supported_components() } else { 0 },
+            current: 0,
+            _here: core::marker::PhantomData,
+        })
+    }
+
+    /// The capability MSRs.
+    pub const fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    /// The controls that guests run with.
+    pub const fn controls(&self) -> &Controls {
+        &self.controls
+    }
+
+    /// The XSAVE state components that guests may use; 0 without XSAVE.
+    pub const fn xsave_mask(&self) -> u64 {
+        self.xsave_mask
+    }
+}
+
+/// Components that are saved and restored for guests: x87, SSE, AVX, AVX-512, PKRU.
+const SWITCHED_COMPONENTS: u64 = 0b10_1110_0111;
+
+fn supported_components() -> u64 {
+    let leaf = crate::cpu::cpuid(0xd, 0);
+    (u64::from(leaf.edx) << 32 | u64::from(leaf.eax)) & SWITCHED_COMPONENTS
+}
+
+/// A zeroed region that starts with the VMCS revision.
+pub(super) fn new_region(capabilities: &Capabilities) -> Result<FrameBlock, OutOfFrames> {
+    let region = FrameBlock::zeroed(Order::SMALL)?;
+    memory::Block::copy_in(&region, 0, &capabilities.revision().to_le_bytes());
+    Ok(region)
+}
+
+/// Runs this CPU's NMI handler for an NMI that a VM exit took, so that its IRET opens the CPU for the next one
+/// (SDM Vol. 3C, "NMI-Exiting"; the exit itself leaves NMIs blocked).
+pub fn handle_nmi() {
+    // SAFETY: vector 2 has a handler on a stack of its own, which returns.
+    unsafe { core::arch::asm!("int 2", options(nostack)) };
+}

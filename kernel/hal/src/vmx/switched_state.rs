@@ -1,0 +1,196 @@
+//! Guest state that stays in the processor's registers across exits and is exchanged only when the core turns to
+//! another vCPU: x87, vector and protection-key state, SYSCALL MSRs, KERNEL_GS_BASE, TSC_AUX, debug registers,
+//! CR2.
+//!
+//! The hypervisor is built without floating point and never takes SYSCALL, so nothing of this is disturbed while
+//! it runs.
+
+use super::operation::VmxCpu;
+use crate::memory::frames::Order;
+use crate::memory::{FrameBlock, OutOfFrames};
+use crate::msr;
+use arch::Msr;
+use core::arch::asm;
+use memory::Block;
+
+/// MSRs that the VMCS does not switch.
+const MSRS: [Msr; 5] = [Msr::STAR, Msr::LSTAR, Msr::CSTAR, Msr::FMASK, Msr::KERNEL_GS_BASE];
+
+/// MXCSR after reset.
+const MXCSR_RESET: u32 = 0x1f80;
+/// x87 control word after reset.
+const FCW_RESET: u16 = 0x0040;
+
+/// The state of a vCPU that is not loaded.
+#[derive(Debug)]
+pub(super) struct SwitchedState {
+    /// XSAVE area in standard format, or FXSAVE area.
+    area: FrameBlock,
+    xsave_mask: u64,
+    rdtscp: bool,
+    pub(super) xcr0: u64,
+    msrs: [u64; MSRS.len()],
+    tsc_aux: u64,
+    dr: [u64; 4],
+    dr6: u64,
+    cr2: u64,
+}
+
+impl SwitchedState {
+    /// Reset state.
+    pub(super) fn new(cpu: &VmxCpu, rdtscp: bool) -> Result<Self, OutOfFrames> {
+        // The standard-format area of all switched components is under 4 KiB.
+        let area = FrameBlock::zeroed(Order::SMALL)?;
+        area.copy_in(24, &MXCSR_RESET.to_le_bytes());
+        if cpu.xsave_mask() == 0 {
+            area.copy_in(0, &FCW_RESET.to_le_bytes());
+        }
+        Ok(Self {
+            area,
+            xsave_mask: cpu.xsave_mask(),
+            rdtscp,
+            xcr0: 1,
+            msrs: [0; MSRS.len()],
+            tsc_aux: 0,
+            dr: [0; 4],
+            dr6: 0xffff_0ff0,
+            cr2: 0,
+        })
+    }
+
+    /// Takes the state out of this CPU's registers.
+    pub(super) fn capture(&mut self) {
+        self.capture_vectors();
+        for (slot, number) in self.msrs.iter_mut().zip(MSRS) {
+            *slot = msr::read(number);
+        }
+        if self.rdtscp {
+            self.tsc_aux = msr::read(Msr::TSC_AUX);
+        }
+        self.dr = read_dr();
+        self.dr6 = read_dr6();
+        self.cr2 = crate::cpu::cr2();
+    }
+
+    /// Puts the state into this CPU's registers.
+    pub(super) fn install(&self) {
+        self.install_vectors();
+        for (value, number) in self.msrs.iter().zip(MSRS) {
+            // SAFETY: the hypervisor uses none of these; the values are what the guest left, which the processor
+            // accepted, or zero.
+            unsafe { msr::write(number, *value) };
+        }
+        if self.rdtscp {
+            // SAFETY: as above.
+            unsafe { msr::write(Msr::TSC_AUX, self.tsc_aux) };
+        }
+        write_dr(self.dr);
+        write_dr6(self.dr6);
+        write_cr2(self.cr2);
+    }
+
+    fn capture_vectors(&mut self) {
+        let area = self.area.pointer();
+        if self.xsave_mask == 0 {
+            // SAFETY: the area is 4 KiB, aligned, and ours.
+            unsafe { asm!("fxsave64 [{}]", in(reg) area, options(nostack, preserves_flags)) };
+            return;
+        }
+        write_xcr0(self.xsave_mask);
+        let (low, high) = halves(self.xsave_mask);
+        // SAFETY: the area is 4 KiB, 64-byte aligned, ours, and large enough for the switched components.
+        unsafe {
+            asm!("xsave64 [{}]", in(reg) area, in("eax") low, in("edx") high, options(nostack, preserves_flags));
+        }
+    }
+
+    fn install_vectors(&self) {
+        let area = self.area.pointer();
+        if self.xsave_mask == 0 {
+            // SAFETY: the area was written by FXSAVE or holds reset state.
+            unsafe { asm!("fxrstor64 [{}]", in(reg) area, options(nostack, preserves_flags)) };
+            return;
+        }
+        write_xcr0(self.xsave_mask);
+        let (low, high) = halves(self.xsave_mask);
+        // SAFETY: the area was written by XSAVE with the same mask or holds reset state.
+        unsafe {
+            asm!("xrstor64 [{}]", in(reg) area, in("eax") low, in("edx") high, options(nostack, preserves_flags));
+        }
+        write_xcr0(self.xcr0);
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the halves are what is asked for")]
+const fn halves(value: u64) -> (u32, u32) {
+    (value as u32, (value >> 32) as u32)
+}
+
+/// XSETBV of XCR0. `value` is a subset of the supported components that the caller has checked.
+pub(super) fn write_xcr0(value: u64) {
+    let (low, high) = halves(value);
+    // SAFETY: the hypervisor uses no extended state; an impossible value would #GP into the exception handler.
+    unsafe {
+        asm!("xsetbv", in("ecx") 0, in("eax") low, in("edx") high, options(nomem, nostack, preserves_flags));
+    }
+}
+
+fn read_dr() -> [u64; 4] {
+    let [mut a, mut b, mut c, mut d] = [0_u64; 4];
+    // SAFETY: copies registers.
+    unsafe {
+        asm!(
+            "mov {}, dr0", "mov {}, dr1", "mov {}, dr2", "mov {}, dr3",
+            out(reg) a, out(reg) b, out(reg) c, out(reg) d,
+            options(nomem, nostack, preserves_flags),
+        );
+    }
+    [a, b, c, d]
+}
+
+fn write_dr([a, b, c, d]: [u64; 4]) {
+    // SAFETY: DR7 holds 0x400 in the hypervisor (every exit sets it), so no breakpoint is armed.
+    unsafe {
+        asm!(
+            "mov dr0, {}", "mov dr1, {}", "mov dr2, {}", "mov dr3, {}",
+            in(reg) a, in(reg) b, in(reg) c, in(reg) d,
+            options(nomem, nostack, preserves_flags),
+        );
+    }
+}
+
+pub(super) fn read_dr6() -> u64 {
+    let value: u64;
+    // SAFETY: copies a register.
+    unsafe { asm!("mov {}, dr6", out(reg) value, options(nomem, nostack, preserves_flags)) };
+    value
+}
+
+pub(super) fn write_dr6(value: u64) {
+    // Bits 63:32 set would be #GP; reserved bits below are forced by the processor.
+    let value = value & 0xffff_ffff;
+    // SAFETY: DR6 is status only.
+    unsafe { asm!("mov dr6, {}", in(reg) value, options(nomem, nostack, preserves_flags)) };
+}
+
+pub(super) fn write_cr2(value: u64) {
+    // SAFETY: CR2 is status only.
+    unsafe { asm!("mov cr2, {}", in(reg) value, options(nomem, nostack, preserves_flags)) };
+}
+
+/// PKRU; 0 unless CR4.PKE is set for it to be read. The guest's CR4 is not loaded here, so the host's PKE is switched
+/// on around the read.
+pub(super) fn read_pkru() -> u32 {
+    use x86_64::registers::control::{Cr4, Cr4Flags};
+    let before = Cr4::read();
+    // SAFETY: the hypervisor maps no user page, so protection keys change nothing for it.
+    unsafe { Cr4::write(before | Cr4Flags::PROTECTION_KEY_USER) };
+    let value: u32;
+    // SAFETY: RDPKRU copies a register; ECX must be 0, EDX is cleared.
+    unsafe {
+        asm!("rdpkru", in("ecx") 0, out("eax") value, out("edx") _, options(nomem, nostack, preserves_flags));
+    }
+    // SAFETY: back to what it was.
+    unsafe { Cr4::write(before) };
+    value
+}

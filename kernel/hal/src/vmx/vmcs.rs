@@ -1,0 +1,284 @@
+//! One vCPU's VMCS with all that hangs on it.
+
+use super::entry::{enter_guest, guest_exit};
+use super::guest_space::GuestSpace;
+use super::instructions;
+use super::operation::{VmxCpu, VmxError, new_region};
+use super::switched_state::{self, SwitchedState};
+use super::vpid::Vpid;
+use crate::memory::FrameBlock;
+use crate::memory::frames::Order;
+use crate::{cpu, msr, percpu};
+use alloc::sync::Arc;
+use arch::{Gprs, Msr, Tsc};
+use memory::Block;
+use vmx::field::{self, Field, FieldWidth, Guest, Sensitive};
+use vmx::{Controls, Entry, ProcessorBased, Secondary, VmcsAccess, Window, bitmap};
+use x86_64::registers::control::{Cr0, Cr4};
+
+/// A VMCS region and what the processor does not keep in it.
+///
+/// Safe code can write fields that only change what the guest sees. Host state, controls and physical addresses
+/// are written here alone.
+#[derive(Debug)]
+pub struct Vmcs {
+    region: FrameBlock,
+    msr_bitmap: FrameBlock,
+    io_bitmaps: FrameBlock,
+    vpid: Option<Vpid>,
+    space: Arc<GuestSpace>,
+    state: SwitchedState,
+    gprs: Gprs,
+    processor_controls: u32,
+    entry_controls: u32,
+    launched: bool,
+    loaded: bool,
+    xcr0: u64,
+    has_xsave: bool,
+}
+
+impl Vmcs {
+    /// A VMCS for a guest in `space`, loaded on this CPU, with host state, controls and addresses written.
+    ///
+    /// # Errors
+    /// [`VmxError`] when frames or identifiers run out.
+    ///
+    /// # Panics
+    /// If another VMCS is loaded on `cpu`.
+    pub fn new(cpu: &mut VmxCpu, space: Arc<GuestSpace>) -> Result<Self, VmxError> {
+        let controls = *cpu.controls();
+        let rdtscp = controls.has_secondary(Secondary::RDTSCP);
+        let mut msr_bits = [0; bitmap::MSR_BITMAP_BYTES];
+        bitmap::fill_msr_bitmap(&mut msr_bits, rdtscp);
+        let msr_bitmap = FrameBlock::uninitialized(Order::SMALL)?;
+        msr_bitmap.copy_in(0, &msr_bits);
+        // A set bit exits: a guest owns no port of the machine.
+        let two_frames = Order::for_bytes(2 * arch::PAGE_SIZE).expect("two frames are a block");
+        let io_bitmaps = FrameBlock::uninitialized(two_frames)?;
+        for offset in [0, arch::PAGE_SIZE] {
+            io_bitmaps.copy_in(offset, &[0xff; 4096]);
+        }
+        let vpid = if controls.has_secondary(Secondary::VPID) {
+            Some(Vpid::take().ok_or(VmxError::OutOfVpids)?)
+        } else {
+            None
+        };
+        let mut vmcs = Self {
+            region: new_region(cpu.capabilities())?,
+            msr_bitmap,
+            io_bitmaps,
+            vpid,
+            space,
+            state: SwitchedState::new(cpu, rdtscp)?,
+            gprs: Gprs::default(),
+            processor_controls: controls.processor,
+            entry_controls: controls.entry,
+            launched: false,
+            loaded: false,
+            xcr0: 1,
+            has_xsave: cpu.xsave_mask() != 0,
+        };
+        // SAFETY: in VMX root operation (`cpu` proves it); the region is fresh.
+        unsafe { instructions::vmclear(vmcs.region.hpa()) }.map_err(|_| VmxError::VmxonFailed)?;
+        vmcs.load(cpu);
+        vmcs.write_controls(&controls);
+        vmcs.write_host_state();
+        Ok(vmcs)
+    }
+
+    /// Makes this the CPU's current VMCS and puts the guest's register state in place.
+    ///
+    /// # Panics
+    /// If another one is loaded on `cpu`: its guest's registers would be lost.
+    pub fn load(&mut self, cpu: &mut VmxCpu) {
+        let here = self.region.hpa().get();
+        assert!(cpu.current == 0, "the VMCS at {:#x} is still loaded", cpu.current);
+        // SAFETY: in VMX root operation; the region has the right revision and is on no other CPU.
+        let result = unsafe { instructions::vmptrld(self.region.hpa()) };
+        result.expect("an owned VMCS region can be loaded");
+        cpu.current = here;
+        self.state.install();
+        self.xcr0 = self.state.xcr0;
+        self.loaded = true;
+    }
+
+    /// Takes the guest's register state off the CPU. The VMCS stays active there until another is loaded.
+    ///
+    /// # Panics
+    /// If it is not loaded on `cpu`.
+    pub fn unload(&mut self, cpu: &mut VmxCpu) {
+        assert!(self.loaded && cpu.current == self.region.hpa().get(), "only a loaded VMCS can be unloaded");
+        self.state.xcr0 = self.xcr0;
+        self.state.capture();
+        cpu.current = 0;
+        self.loaded = false;
+    }
+
+    fn write_sensitive<W: FieldWidth>(&mut self, field: Field<Sensitive, W>, value: W) {
+        // SAFETY: in VMX root operation, as a `VmxCpu` was needed to make `self`; the callers in this file write
+        // values of their own making.
+        unsafe { instructions::vmwrite(field.encoding(), value.to_raw()) };
+    }
+
+    fn write_controls(&mut self, controls: &Controls) {
+        self.write_sensitive(field::PIN_BASED_CONTROLS, controls.pin);
+        self.write_sensitive(field::PROCESSOR_BASED_CONTROLS, controls.processor);
+        self.write_sensitive(field::SECONDARY_CONTROLS, controls.secondary);
+        self.write_sensitive(field::VM_EXIT_CONTROLS, controls.exit);
+        self.write_sensitive(field::VM_ENTRY_CONTROLS, controls.entry);
+        self.write_sensitive(field::VM_EXIT_MSR_STORE_COUNT, 0);
+        self.write_sensitive(field::VM_EXIT_MSR_LOAD_COUNT, 0);
+        self.write_sensitive(field::VM_ENTRY_MSR_LOAD_COUNT, 0);
+        self.write_sensitive(field::VMCS_LINK_POINTER, u64::MAX);
+        let (msr_bitmap, io_bitmaps) = (self.msr_bitmap.hpa().get(), self.io_bitmaps.hpa().get());
+        self.write_sensitive(field::MSR_BITMAP, msr_bitmap);
+        self.write_sensitive(field::IO_BITMAP_A, io_bitmaps);
+        self.write_sensitive(field::IO_BITMAP_B, io_bitmaps + arch::PAGE_SIZE);
+        let eptp = self.space.eptp();
+        self.write_sensitive(field::EPT_POINTER, eptp);
+        // SAFETY: in VMX root operation. The tables' frames may have held another guest's tables before.
+        unsafe { instructions::invept(eptp) };
+        if let Some(vpid) = self.vpid.as_ref().map(Vpid::number) {
+            self.write_sensitive(field::VPID, vpid);
+            // SAFETY: in VMX root operation. The identifier may have been another vCPU's before.
+            unsafe { instructions::invvpid(vpid) };
+        }
+    }
+
+    fn write_host_state(&mut self) {
+        let segments = percpu::current().host_segments();
+        self.write_sensitive(field::HOST_CR0, Cr0::read_raw());
+        self.write_sensitive(field::HOST_CR3, cpu::cr3().get());
+        self.write_sensitive(field::HOST_CR4, Cr4::read_raw());
+        self.write_sensitive(field::HOST_CS_SELECTOR, segments.cs);
+        self.write_sensitive(field::HOST_SS_SELECTOR, segments.ss);
+        self.write_sensitive(field::HOST_DS_SELECTOR, 0);
+        self.write_sensitive(field::HOST_ES_SELECTOR, 0);
+        self.write_sensitive(field::HOST_FS_SELECTOR, 0);
+        self.write_sensitive(field::HOST_GS_SELECTOR, 0);
+        self.write_sensitive(field::HOST_TR_SELECTOR, segments.tr);
+        self.write_sensitive(field::HOST_TR_BASE, segments.tr_base);
+        self.write_sensitive(field::HOST_GDTR_BASE, segments.gdtr_base);
+        self.write_sensitive(field::HOST_IDTR_BASE, segments.idtr_base);
+        self.write_sensitive(field::HOST_FS_BASE, 0);
+        self.write_sensitive(field::HOST_GS_BASE, segments.gs_base);
+        self.write_sensitive(field::HOST_SYSENTER_CS, 0);
+        self.write_sensitive(field::HOST_SYSENTER_ESP, 0);
+        self.write_sensitive(field::HOST_SYSENTER_EIP, 0);
+        self.write_sensitive(field::HOST_PAT, msr::read(Msr::PAT));
+        self.write_sensitive(field::HOST_EFER, msr::read(Msr::EFER));
+        let exit: unsafe extern "sysv64" fn() = guest_exit;
+        self.write_sensitive(field::HOST_RIP, exit as usize as u64);
+    }
+}
+
+impl Drop for Vmcs {
+    fn drop(&mut self) {
+        // SAFETY: in VMX root operation, on the CPU that used it last; the region must not stay cached there.
+        let _cleared = unsafe { instructions::vmclear(self.region.hpa()) };
+    }
+}
+
+impl VmcsAccess for Vmcs {
+    #[inline(always)]
+    fn read<K, W: FieldWidth>(&self, field: Field<K, W>) -> W {
+        debug_assert!(self.loaded, "the VMCS is loaded");
+        // SAFETY: in VMX root operation, as a `VmxCpu` was needed to make `self`.
+        W::from_raw(unsafe { instructions::vmread(field.encoding()) })
+    }
+
+    #[inline(always)]
+    fn write<W: FieldWidth>(&mut self, field: Field<Guest, W>, value: W) {
+        debug_assert!(self.loaded, "the VMCS is loaded");
+        // SAFETY: as above; fields of this kind cannot reach host state or host memory.
+        unsafe { instructions::vmwrite(field.encoding(), value.to_raw()) };
+    }
+
+    fn set_window(&mut self, window: Window, wanted: bool) {
+        let bit = match window {
+            Window::Interrupt => ProcessorBased::INTERRUPT_WINDOW,
+            Window::Nmi => ProcessorBased::NMI_WINDOW,
+        };
+        let controls =
+            if wanted { self.processor_controls | bit.bits() } else { self.processor_controls & !bit.bits() };
+        if controls != self.processor_controls {
+            self.processor_controls = controls;
+            self.write_sensitive(field::PROCESSOR_BASED_CONTROLS, controls);
+        }
+    }
+
+    fn set_long_mode(&mut self, long: bool) {
+        let bit = Entry::IA32E_MODE_GUEST.bits();
+        // The processor updates this control itself at exits, so what is cached may be old.
+        let controls = if long { self.entry_controls | bit } else { self.entry_controls & !bit };
+        self.write_sensitive(field::VM_ENTRY_CONTROLS, controls);
+    }
+
+    #[inline(always)]
+    fn enter(&mut self) -> Result<(), u32> {
+        assert!(self.loaded, "the VMCS is loaded");
+        // SAFETY: the VMCS is current on this CPU, its host state is this CPU's, and EPT confines the guest to
+        // the blocks of `space`.
+        let failed = unsafe { enter_guest(&raw mut self.gprs, u64::from(self.launched)) };
+        if failed != 0 {
+            return Err(self.read(field::VM_INSTRUCTION_ERROR));
+        }
+        self.launched = true;
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn tsc(&self) -> Tsc {
+        cpu::rdtsc()
+    }
+
+    #[inline(always)]
+    fn gprs(&self) -> &Gprs {
+        &self.gprs
+    }
+
+    #[inline(always)]
+    fn gprs_mut(&mut self) -> &mut Gprs {
+        &mut self.gprs
+    }
+
+    fn cr2(&self) -> u64 {
+        cpu::cr2()
+    }
+
+    fn set_cr2(&mut self, value: u64) {
+        switched_state::write_cr2(value);
+    }
+
+    fn dr6(&self) -> u64 {
+        switched_state::read_dr6()
+    }
+
+    fn set_dr6(&mut self, value: u64) {
+        switched_state::write_dr6(value);
+    }
+
+    #[inline]
+    fn xcr0(&self) -> u64 {
+        self.xcr0
+    }
+
+    fn set_xcr0(&mut self, value: u64) {
+        let value = value | 1;
+        self.xcr0 = value;
+        if self.has_xsave && self.loaded {
+            switched_state::write_xcr0(value);
+        }
+    }
+
+    fn pkru(&self) -> u32 {
+        switched_state::read_pkru()
+    }
+
+    fn read_msr(&self, number: Msr) -> Option<u64> {
+        match number {
+            Msr::STAR | Msr::LSTAR | Msr::CSTAR | Msr::FMASK | Msr::KERNEL_GS_BASE => Some(msr::read(number)),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! Craton, the hypervisor image: it composes the parts and holds no `unsafe` code.
+#![no_std]
+#![no_main]
+
+extern crate alloc;
+
+mod archive;
+mod boot_archive;
+mod clock;
+mod cpu_loop;
+mod log;
+mod operator;
+mod panic;
+mod panic_test;
+mod screen;
+mod vm;
+mod vtx_check;
+
+use bootloader_api::BootInfo;
+use hal::boot::Machine;
+
+bootloader_api::entry_point!(entry, config = &hal::boot::CONFIG);
+
+/// Where the boot loader enters.
+fn entry(info: &'static mut BootInfo) -> ! {
+    hal::serial::init();
+    log::init();
+    ::log::info!("Craton {}", env!("CARGO_PKG_VERSION"));
+    hal::boot::start(info, main)
+}
+
+/// Called on the boot CPU when the machine is set up.
+fn main(mut machine: Machine) -> ! {
+    if let Some(screen) = machine.screen.take() {
+        log::add_screen(screen::TextConsole::new(screen));
+    }
+    panic_test::run_if_asked(machine.archive);
+    vtx_check::require();
+    cpu_loop::run(&machine)
+}
