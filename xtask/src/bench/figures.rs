@@ -1,0 +1,188 @@
+//! The figures that the test guest prints, and the table that compares them.
+
+use std::fmt::Write as _;
+
+use anyhow::{Result, bail};
+use serde_json::{Value, json};
+
+/// Instructions per operation, in the order in which the guest measured them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Figures(Vec<(String, u64)>);
+
+impl Figures {
+    /// Collects the lines `bench: OPERATION INSTRUCTIONS` of a console's `text`.
+    ///
+    /// # Errors
+    /// When there is no `bench: done`: the guest did not get to the end.
+    pub(crate) fn parse(text: &str) -> Result<Self> {
+        let mut figures = Vec::new();
+        for line in text.lines() {
+            // Another machine's log may share the line; the figures come last.
+            let Some((_, line)) = line.split_once("bench: ") else { continue };
+            let mut words = line.split_whitespace();
+            match (words.next(), words.next().and_then(|word| word.parse().ok())) {
+                (Some("done"), _) => return Ok(Self(figures)),
+                (Some(operation), Some(instructions)) => figures.push((operation.to_owned(), instructions)),
+                (Some(_) | None, _) => {}
+            }
+        }
+        bail!("the test guest did not finish: no `bench: done` on its console")
+    }
+
+    /// Instructions of `operation`.
+    pub(crate) fn get(&self, operation: &str) -> Option<u64> {
+        self.0.iter().find(|(name, _)| name == operation).map(|(_, instructions)| *instructions)
+    }
+
+    /// Operations and instructions.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.0.iter().map(|(name, instructions)| (name.as_str(), *instructions))
+    }
+
+    /// As a JSON object.
+    pub(crate) fn to_json(&self) -> Value {
+        self.iter().map(|(name, instructions)| (name.to_owned(), json!(instructions))).collect()
+    }
+
+    /// The operations in which two runs differ, one line each; empty when they are the same.
+    pub(crate) fn differences(&self, other: &Self) -> Vec<String> {
+        let mut lines: Vec<String> = self
+            .iter()
+            .filter(|(name, instructions)| other.get(name) != Some(*instructions))
+            .map(|(name, instructions)| {
+                let then = other.get(name).map_or("nothing".into(), |value| value.to_string());
+                format!("{name}: {instructions}, then {then}")
+            })
+            .collect();
+        lines.extend(
+            other
+                .iter()
+                .filter(|(name, _)| self.get(name).is_none())
+                .map(|(name, instructions)| format!("{name}: nothing, then {instructions}")),
+        );
+        lines
+    }
+}
+
+/// What an operation should cost.
+struct Target {
+    operation: &'static str,
+    /// Instructions to reach now.
+    now: Option<u64>,
+    /// Instructions to reach in the end.
+    goal: u64,
+}
+
+const TARGETS: [Target; 5] = [
+    Target { operation: "vmcall", now: Some(150), goal: 80 },
+    Target { operation: "cpuid", now: Some(200), goal: 110 },
+    Target { operation: "rdmsr-apic-base", now: None, goal: 120 },
+    Target { operation: "out-com1-scratch", now: Some(400), goal: 250 },
+    Target { operation: "self-ipi", now: None, goal: 300 },
+];
+
+fn target(operation: &str) -> Option<&'static Target> {
+    TARGETS.iter().find(|target| target.operation == operation)
+}
+
+/// Operations whose figure is above what should be reached now, one line each.
+pub(crate) fn missed(craton: &Figures) -> Vec<String> {
+    TARGETS
+        .iter()
+        .filter_map(|target| {
+            let (limit, figure) = (target.now?, craton.get(target.operation)?);
+            (figure > limit).then(|| format!("{}: {figure}, to reach now: {limit}", target.operation))
+        })
+        .collect()
+}
+
+/// The goals as a JSON object.
+pub(crate) fn targets_json() -> Value {
+    TARGETS
+        .iter()
+        .map(|target| (target.operation.to_owned(), json!({ "now": target.now, "goal": target.goal })))
+        .collect()
+}
+
+/// The table: one line an operation, Craton's figure first, KVM's and the ratio when there are any.
+pub(crate) fn table(craton: &Figures, kvm: Option<&Figures>) -> String {
+    let mut text = format!(
+        "{:<26}{:>9}{:>9}{:>10}{:>8}{:>7}\n",
+        "instructions per", "Craton", "KVM", "KVM/ours", "now", "goal"
+    );
+    let cell = |value: Option<u64>| value.map_or("-".to_owned(), |value| value.to_string());
+    for (operation, ours) in craton.iter() {
+        let theirs = kvm.and_then(|figures| figures.get(operation));
+        let ratio = theirs.map_or("-".to_owned(), |theirs| ratio(theirs, ours));
+        let target = target(operation);
+        // Writing to a string cannot fail.
+        let _infallible = writeln!(
+            text,
+            "{operation:<26}{ours:>9}{:>9}{ratio:>10}{:>8}{:>7}",
+            cell(theirs),
+            cell(target.and_then(|target| target.now)),
+            cell(target.map(|target| target.goal)),
+        );
+    }
+    text
+}
+
+/// `theirs / ours` with one decimal.
+fn ratio(theirs: u64, ours: u64) -> String {
+    match theirs.saturating_mul(10).checked_div(ours) {
+        Some(tenths) => format!("{}.{}x", tenths / 10, tenths % 10),
+        None => "-".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONSOLE: &str = "[vm] noise\r\nbench: empty-loop 2\r\nbench: vmcall 120\r\nbench: skip hlt-wake\r\n\
+                           bench: out-com1-scratch 390\r\nbench: done\r\ntestkit: bench: ok\r\n";
+
+    #[test]
+    fn figures_are_read_up_to_the_end_mark() {
+        let figures = Figures::parse(CONSOLE).expect("complete");
+        let all: Vec<_> = figures.iter().collect();
+        assert_eq!(all, [("empty-loop", 2), ("vmcall", 120), ("out-com1-scratch", 390)]);
+    }
+
+    #[test]
+    fn guest_that_stops_early_is_an_error() {
+        assert!(Figures::parse("bench: vmcall 120\n").is_err());
+    }
+
+    #[test]
+    fn table_shows_ratio_and_goal() {
+        let ours = Figures::parse(CONSOLE).expect("complete");
+        let kvm = Figures::parse("bench: vmcall 1020\nbench: done\n").expect("complete");
+        let table = table(&ours, Some(&kvm));
+        let line = table.lines().find(|line| line.starts_with("vmcall")).expect("a line");
+        let cells: Vec<_> = line.split_whitespace().collect();
+        assert_eq!(cells, ["vmcall", "120", "1020", "8.5x", "150", "80"]);
+        assert!(table.lines().any(|line| line.split_whitespace().eq([
+            "empty-loop",
+            "2",
+            "-",
+            "-",
+            "-",
+            "-"
+        ])));
+    }
+
+    #[test]
+    fn only_figures_above_their_limit_are_missed() {
+        let ours = Figures::parse("bench: vmcall 151\nbench: cpuid 200\nbench: done\n").expect("complete");
+        assert_eq!(missed(&ours), ["vmcall: 151, to reach now: 150"]);
+    }
+
+    #[test]
+    fn differences_name_both_values() {
+        let one = Figures::parse("bench: a 1\nbench: b 2\nbench: done\n").expect("complete");
+        let two = Figures::parse("bench: a 1\nbench: b 3\nbench: c 4\nbench: done\n").expect("complete");
+        assert_eq!(one.differences(&one), Vec::<String>::new());
+        assert_eq!(one.differences(&two), ["b: 2, then 3", "c: nothing, then 4"]);
+    }
+}

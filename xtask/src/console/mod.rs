@@ -1,0 +1,101 @@
+//! The user's terminal, connected to a machine's serial line.
+
+mod escape;
+mod terminal;
+
+use std::io::{Read, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::machine::Emulator;
+use escape::{Action, Escape};
+
+/// How often the loop looks at signals and at the emulator, in the worst case.
+const TICK: Duration = Duration::from_millis(50);
+
+/// Set once the user or the system wants us to end.
+#[derive(Clone)]
+pub(crate) struct Interrupted(Arc<AtomicBool>);
+
+impl Interrupted {
+    /// From now on SIGINT, SIGTERM and SIGHUP end the run in order instead of at once.
+    pub(crate) fn watch() -> Result<Self> {
+        let flag = Arc::new(AtomicBool::new(false));
+        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP]
+        {
+            // A second signal ends the process at once, should the orderly way hang.
+            signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&flag))?;
+            signal_hook::flag::register(signal, Arc::clone(&flag))?;
+        }
+        Ok(Interrupted(flag))
+    }
+
+    /// Whether a signal came.
+    pub(crate) fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// How a console session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// The user left with the escape key, or by a signal.
+    Left,
+    /// The machine went off.
+    MachineOff,
+}
+
+/// Connects standard input and output to the machine until the user leaves or the machine ends.
+///
+/// # Errors
+/// After `limit`, if there is one.
+pub(crate) fn connect(
+    machine: &mut Emulator,
+    interrupted: &Interrupted,
+    limit: Option<Duration>,
+) -> Result<Ending> {
+    let deadline = limit.map(|limit| Instant::now() + limit);
+    let terminal = terminal::RawTerminal::enter()?;
+    let leave = Arc::new(AtomicBool::new(false));
+    let mut typist = machine.serial.typist()?;
+    let left = Arc::clone(&leave);
+    // The thread may stay blocked in its read; it ends with the process.
+    std::thread::spawn(move || {
+        let mut escape = Escape::default();
+        let mut buffer = [0; 256];
+        while let Ok(length @ 1..) = std::io::stdin().read(&mut buffer) {
+            for byte in &buffer[..length] {
+                match escape.next(*byte) {
+                    Action::Pass => {
+                        if typist.send(&[*byte]).is_err() {
+                            return;
+                        }
+                    }
+                    Action::Leave => return left.store(true, Ordering::Relaxed),
+                }
+            }
+        }
+    });
+
+    let mut shown = 0;
+    let mut output = std::io::stdout().lock();
+    let ending = loop {
+        let Some(bytes) = machine.serial.more(shown, TICK) else { break Ending::MachineOff };
+        shown += bytes.len();
+        output.write_all(&bytes).and_then(|()| output.flush()).context("standard output")?;
+        if leave.load(Ordering::Relaxed) || interrupted.is_set() {
+            break Ending::Left;
+        }
+        if let Some(limit) = limit
+            && deadline.is_some_and(|deadline| Instant::now() > deadline)
+        {
+            drop(terminal);
+            bail!("the time limit of {} s is over", limit.as_secs());
+        }
+    };
+    drop(terminal);
+    Ok(ending)
+}

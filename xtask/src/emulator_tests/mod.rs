@@ -1,0 +1,75 @@
+//! Tests that boot the image in an emulator and look at what it prints.
+
+mod bad_input;
+mod harness;
+mod linux;
+mod monitor;
+mod refusal;
+mod testkit;
+
+use std::time::Instant;
+
+use anyhow::Result;
+
+use crate::machine::Kind;
+use crate::progress;
+use crate::test::Total;
+use harness::Lab;
+
+/// One test.
+struct Case {
+    /// Its name, `area::behaviour`.
+    name: &'static str,
+    /// Runs it; an error is a failure and says why.
+    run: fn(&Lab) -> Result<()>,
+}
+
+/// All tests, in the order they run.
+fn all() -> Vec<Case> {
+    [refusal::CASES, linux::CASES, monitor::CASES, testkit::CASES, bad_input::CASES]
+        .into_iter()
+        .flatten()
+        .map(|case| Case { ..*case })
+        .collect()
+}
+
+/// Runs the tests whose names contain `filter` on `kind`, one after the other.
+pub(crate) fn run(kind: Kind, filter: &str) -> Result<Total> {
+    let mut total = Total::default();
+    let selected: Vec<Case> = all().into_iter().filter(|case| case.name.contains(filter)).collect();
+    if selected.is_empty() {
+        return Ok(total);
+    }
+    crate::machine::emulator::prepare(kind)?;
+    let lab = Lab::new(kind);
+    progress::note(format_args!("{} tests", selected.len()));
+    for case in &selected {
+        let start = Instant::now();
+        let result = (case.run)(&lab);
+        let seconds = start.elapsed().as_secs_f32();
+        match result {
+            Ok(()) => {
+                total.passed += 1;
+                println!("test {} ... ok ({seconds:.1} s)", case.name);
+            }
+            Err(error) => {
+                total.failed += 1;
+                println!("test {} ... FAILED ({seconds:.1} s)\n{error:#}", case.name);
+            }
+        }
+    }
+    Ok(total)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn every_name_is_unique_and_has_an_area() {
+        let mut names: Vec<&str> = super::all().iter().map(|case| case.name).collect();
+        assert!(names.iter().all(|name| name.contains("::")));
+        names.sort_unstable();
+        let count = names.len();
+        names.dedup();
+        assert_eq!(names.len(), count);
+    }
+}

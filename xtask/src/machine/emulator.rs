@@ -1,0 +1,186 @@
+//! Starting an emulator, and ending the one we started, whatever happens.
+
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use super::{Firmware, Kind, Processor, Serial, Size, bochs, qemu};
+use crate::image::Images;
+use crate::paths;
+use crate::setup::{self, Package, packages};
+
+/// How long an emulator may take to connect its serial line.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(30);
+
+/// A machine to be started.
+#[derive(Clone, Debug)]
+pub(crate) struct Machine {
+    /// What executes it.
+    pub(crate) kind: Kind,
+    /// What it boots by.
+    pub(crate) firmware: Firmware,
+    /// Its size.
+    pub(crate) size: Size,
+    /// The processor that Bochs models.
+    pub(crate) processor: Processor,
+    /// The disk images to boot.
+    pub(crate) images: Images,
+    /// What the run is called: part of its directory's name.
+    pub(crate) name: String,
+}
+
+/// A running emulator. Dropping it ends it.
+pub(crate) struct Emulator {
+    child: Child,
+    directory: PathBuf,
+    /// Its first serial line.
+    pub(crate) serial: Serial,
+}
+
+/// Makes sure that what `kind` needs is there.
+pub(crate) fn prepare(kind: Kind) -> Result<()> {
+    match kind {
+        Kind::Bochs => setup::bochs::ensure().map(drop),
+        Kind::Kvm => packages::ensure(&[Package::QemuSystemX86]),
+        Kind::Tcg => packages::ensure(&[Package::QemuSystemX86, Package::Ovmf]),
+    }
+}
+
+impl Machine {
+    /// Starts it. Everything it writes is in a directory of its own under `build/runs`.
+    pub(crate) fn start(&self) -> Result<Emulator> {
+        let directory = paths::build()?.join("runs").join(format!("{}-{}", self.name, std::process::id()));
+        if directory.exists() {
+            std::fs::remove_dir_all(&directory)?;
+        }
+        paths::created(directory.clone())?;
+        let image = match self.firmware {
+            Firmware::Bios => &self.images.bios,
+            Firmware::Uefi => &self.images.uefi,
+        };
+        let disk = directory.join("disk.img");
+        std::fs::copy(image, &disk).with_context(|| format!("cannot copy {}", image.display()))?;
+        let listener = TcpListener::bind(("127.0.0.1", 0)).context("no port for the serial line")?;
+        let port = listener.local_addr()?.port();
+        let mut command = self.command(&directory, &disk, port)?;
+        let output = std::fs::File::create(directory.join("emulator.log"))?;
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(output.try_clone()?)
+            .stderr(output)
+            .spawn()
+            .with_context(|| format!("cannot start {}", command.get_program().display()))?;
+        let connected = accept(&listener, &mut child)
+            .and_then(|stream| Serial::new(stream, std::fs::File::create(directory.join("serial.log"))?));
+        match connected {
+            Ok(serial) => Ok(Emulator { child, directory, serial }),
+            Err(error) => {
+                end(&mut child);
+                let log = std::fs::read_to_string(directory.join("emulator.log")).unwrap_or_default();
+                Err(error.context(format!("{} did not start:\n{log}", self.kind.name())))
+            }
+        }
+    }
+
+    fn command(&self, directory: &Path, disk: &Path, serial_port: u16) -> Result<Command> {
+        match self.kind {
+            Kind::Bochs => {
+                if self.firmware == Firmware::Uefi {
+                    bail!("Bochs has no UEFI firmware here; use the BIOS image");
+                }
+                let installed = setup::bochs::ensure()?;
+                let log = directory.join("bochs.log");
+                let wiring = bochs::Wiring { disk, log: &log, serial_port };
+                let configuration = directory.join("bochsrc");
+                let script = directory.join("debugger-script");
+                std::fs::write(
+                    &configuration,
+                    bochs::configuration(&installed, self.size, self.processor, wiring),
+                )?;
+                std::fs::write(&script, bochs::DEBUGGER_SCRIPT)?;
+                let mut command = Command::new(&installed.program);
+                command.args(bochs::arguments(&installed, &configuration, &script)).current_dir(directory);
+                Ok(command)
+            }
+            Kind::Kvm => self.qemu(qemu::Accelerator::Kvm, directory, disk, serial_port),
+            Kind::Tcg => self.qemu(qemu::Accelerator::Tcg, directory, disk, serial_port),
+        }
+    }
+
+    fn qemu(
+        &self,
+        accelerator: qemu::Accelerator,
+        directory: &Path,
+        disk: &Path,
+        serial_port: u16,
+    ) -> Result<Command> {
+        packages::ensure(&[Package::QemuSystemX86])?;
+        let variables = directory.join("ovmf-variables.fd");
+        let code = match self.firmware {
+            Firmware::Bios => None,
+            Firmware::Uefi => {
+                packages::ensure(&[Package::Ovmf])?;
+                std::fs::copy(qemu::ovmf_variables(), &variables).context("UEFI variables")?;
+                qemu::ovmf_code()
+            }
+        };
+        let wiring =
+            qemu::Wiring { disk, serial_port, ovmf: code.as_deref().map(|code| (code, variables.as_path())) };
+        let mut command = Command::new("qemu-system-x86_64");
+        command.args(qemu::arguments(accelerator, self.firmware, self.size, wiring)).current_dir(directory);
+        Ok(command)
+    }
+}
+
+impl Emulator {
+    /// Where this run's logs are: `serial.log`, `emulator.log` and, for Bochs, `bochs.log`.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Ends it and removes everything it wrote.
+    pub(crate) fn discard(mut self) {
+        end(&mut self.child);
+        // What cannot be removed is only clutter in the build directory.
+        drop(std::fs::remove_dir_all(&self.directory));
+    }
+}
+
+impl Drop for Emulator {
+    fn drop(&mut self) {
+        end(&mut self.child);
+        // The logs stay for the reader; the disk's copy is large and tells nothing.
+        drop(std::fs::remove_file(self.directory.join("disk.img")));
+    }
+}
+
+fn accept(listener: &TcpListener, child: &mut Child) -> Result<TcpStream> {
+    listener.set_nonblocking(true)?;
+    let deadline = Instant::now() + CONNECT_PATIENCE;
+    loop {
+        match listener.accept() {
+            Ok((stream, _)) => {
+                stream.set_nonblocking(false)?;
+                return Ok(stream);
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error.into()),
+        }
+        if let Some(status) = child.try_wait()? {
+            bail!("it ended at once ({status})");
+        }
+        if Instant::now() > deadline {
+            bail!("its serial line did not connect");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn end(child: &mut Child) {
+    // It may have ended by itself; then both calls have nothing to do.
+    drop(child.kill());
+    drop(child.wait());
+}

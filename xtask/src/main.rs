@@ -1,0 +1,80 @@
+//! The project's commands: `cargo xtask help`.
+
+mod bench;
+mod console;
+mod emulator_tests;
+mod guests;
+mod hash;
+mod image;
+mod machine;
+mod paths;
+mod process;
+mod progress;
+mod qemu;
+mod run;
+mod setup;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Builds, runs, tests and measures Craton. Everything that a command needs is set up by it, with progress lines.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Run(run::Arguments),
+    Qemu(qemu::Arguments),
+    Test(test::Arguments),
+    Bench(bench::Arguments),
+    Image(image::command::Arguments),
+}
+
+fn main() -> ExitCode {
+    let result = match CommandLine::parse().command {
+        Command::Run(arguments) => run::run(&arguments),
+        Command::Qemu(arguments) => qemu::run(&arguments),
+        Command::Test(arguments) => test::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
+        Command::Image(arguments) => image::command::run(&arguments),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, Parser};
+
+    use super::CommandLine;
+
+    #[test]
+    fn command_line_is_consistent() {
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn documented_command_lines_are_accepted() {
+        for line in [
+            "run --machine bochs --cpus 2 --memory 512 --guests x.toml --exec ls --timeout 5",
+            "qemu",
+            "qemu run --exec ls",
+            "qemu --exec ls",
+            "qemu test vm",
+            "test --host",
+            "test --emulator --machine kvm refusal",
+            "image --guests dir",
+        ] {
+            let words = ["cargo xtask"].into_iter().chain(line.split(' '));
+            assert!(CommandLine::try_parse_from(words).is_ok(), "{line}");
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! The Bochs emulator: version 3.0, built once into the user's cache from Debian's source archive.
+//!
+//! Debian 12 packages 2.7 with its debugger compiled in, which runs the same guest at a third of the speed and has
+//! no posted interrupts. It is the fallback.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use super::{Package, debian, packages};
+use crate::process::{find_program, run_quietly};
+use crate::{hash, paths, progress};
+
+/// SHA-256 of the source archive, as Debian publishes it.
+const SOURCE_SHA256: &str = "78f6c73d4a6472d5130a87ab9dc306d02c7c71ed8e25b3a8ef642e2a7acd282b";
+/// The archive's place on a Debian mirror.
+const SOURCE_PATH: &str = "pool/main/b/bochs/bochs_3.0+dfsg.orig.tar.xz";
+/// Names a local copy of the archive, for machines whose mirror does not offer it.
+const SOURCE_VARIABLE: &str = "CRATON_BOCHS_SOURCE";
+/// The idle hack does not compile without X11.
+const CONFIGURE: [&str; 19] = [
+    "--with-nogui",
+    "--enable-smp",
+    "--enable-cpu-level=6",
+    "--enable-x86-64",
+    "--enable-vmx=2",
+    "--enable-svm",
+    "--enable-avx",
+    "--enable-evex",
+    "--enable-pci",
+    "--enable-e1000",
+    "--enable-memtype",
+    "--enable-all-optimizations",
+    "--enable-repeat-speedups",
+    "--enable-long-phy-address",
+    "--enable-a20-pin",
+    "--enable-usb",
+    "--enable-usb-xhci",
+    "--disable-docbook",
+    "--disable-idle-hack",
+];
+
+/// Which Bochs it is: they want different configurations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flavour {
+    /// Our build of 3.0: no debugger, display `nogui`.
+    Fast,
+    /// Debian's 2.7: debugger, display `rfb`, sound that must be turned off.
+    Packaged,
+}
+
+/// An installed Bochs with the firmware it boots.
+#[derive(Clone, Debug)]
+pub(crate) struct Bochs {
+    /// The program.
+    pub(crate) program: PathBuf,
+    /// Which one it is.
+    pub(crate) flavour: Flavour,
+    /// System BIOS image.
+    pub(crate) bios: PathBuf,
+    /// Video BIOS image.
+    pub(crate) vga_bios: PathBuf,
+}
+
+/// The fast Bochs' program in the cache, if it was built.
+pub(crate) fn fast_program() -> Option<PathBuf> {
+    let program = paths::cache_location().ok()?.join("bochs-3.0/install/bin/bochs");
+    program.is_file().then_some(program)
+}
+
+/// Finds or makes a Bochs: the fast one if there is a way, else the packaged one.
+pub(crate) fn ensure() -> Result<Bochs> {
+    let (program, flavour) = match fast_program() {
+        Some(program) => (program, Flavour::Fast),
+        None => match build() {
+            Ok(program) => (program, Flavour::Fast),
+            Err(error) if error.is::<packages::Missing>() && !Package::Bochs.is_present() => {
+                return Err(error);
+            }
+            Err(error) => {
+                progress::note(format_args!("the fast Bochs 3.0 cannot be built: {error:#}"));
+                packages::ensure(&[Package::Bochs])?;
+                progress::note("using the packaged Bochs: it is about three times slower");
+                (find_program("bochs").context("bochs vanished")?, Flavour::Packaged)
+            }
+        },
+    };
+    Ok(Bochs {
+        program,
+        flavour,
+        bios: firmware("bochsbios", "usr/share/bochs/BIOS-bochs-latest")?,
+        vga_bios: firmware("vgabios", "usr/share/vgabios/vgabios.bin")?,
+    })
+}
+
+/// A firmware file: the installed one, or the one from an unpacked package.
+fn firmware(package: &str, file: &str) -> Result<PathBuf> {
+    let installed = Path::new("/").join(file);
+    if installed.is_file() {
+        return Ok(installed);
+    }
+    let unpacked = debian::unpacked(package)?.join(file);
+    if !unpacked.is_file() {
+        bail!("Debian package {package} has no /{file}");
+    }
+    Ok(unpacked)
+}
+
+fn build() -> Result<PathBuf> {
+    packages::ensure(&[Package::Gxx, Package::Make, Package::XzUtils])?;
+    let base = paths::created(paths::cache()?.join("bochs-3.0"))?;
+    let archive = source_archive(&base)?;
+    let source = base.join("src");
+    if source.exists() {
+        // Left by an interrupted build.
+        std::fs::remove_dir_all(&source)?;
+    }
+    paths::created(source.clone())?;
+    run_quietly(Command::new("tar").arg("-xJf").arg(&archive).arg("-C").arg(&source))?;
+    let tree = only_directory(&source)?;
+    let install = base.join("install");
+    progress::timed("configuring Bochs 3.0", || {
+        let prefix = format!("--prefix={}", install.display());
+        run_quietly(Command::new("./configure").arg(prefix).args(CONFIGURE).current_dir(&tree))
+    })?;
+    let jobs = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    progress::timed("building Bochs 3.0 (once; about 5 minutes on 2 cores)", || {
+        run_quietly(Command::new("make").arg(format!("-j{jobs}")).current_dir(&tree))
+    })?;
+    // `make install` stops at BIOS images that Debian's archive leaves out. The program is all we need of it.
+    let program = paths::created(install.join("bin"))?.join("bochs");
+    let partial = program.with_extension("new");
+    std::fs::copy(tree.join("bochs"), &partial).context("the build left no program")?;
+    std::fs::rename(&partial, &program)?;
+    std::fs::remove_dir_all(&source)?;
+    Ok(program)
+}
+
+fn source_archive(base: &Path) -> Result<PathBuf> {
+    if let Some(local) = std::env::var_os(SOURCE_VARIABLE).map(PathBuf::from) {
+        let found = hash::of_file(&local).with_context(|| format!("{SOURCE_VARIABLE} is set"))?;
+        if found != SOURCE_SHA256 {
+            bail!("{SOURCE_VARIABLE}={}: SHA-256 is {found}, not {SOURCE_SHA256}", local.display());
+        }
+        return Ok(local);
+    }
+    let archive = base.join("bochs-3.0.tar.xz");
+    if archive.is_file() && hash::of_file(&archive)? == SOURCE_SHA256 {
+        return Ok(archive);
+    }
+    progress::timed("downloading the source of Bochs 3.0", || {
+        debian::download(SOURCE_PATH, &archive, SOURCE_SHA256).with_context(|| {
+            format!("set {SOURCE_VARIABLE} to a local copy of the archive if the mirror refuses it")
+        })
+    })?;
+    let found = hash::of_file(&archive)?;
+    if found != SOURCE_SHA256 {
+        bail!("the downloaded archive's SHA-256 is {found}, not {SOURCE_SHA256}");
+    }
+    Ok(archive)
+}
+
+fn only_directory(parent: &Path) -> Result<PathBuf> {
+    for entry in std::fs::read_dir(parent)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            return Ok(path);
+        }
+    }
+    bail!("the source archive holds no directory")
+}
