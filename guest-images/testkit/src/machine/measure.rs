@@ -1,0 +1,188 @@
+//! Counted loops around one instruction, and interrupts timed to the tick.
+//!
+//! Each loop is `ITERATIONS` times the instruction, a decrement and a jump, between two reads of the time stamp counter.
+//! On a machine whose counter ticks once per instruction, the difference is the number of instructions executed by
+//! everybody: this program and whoever runs below it.
+
+use core::arch::asm;
+
+use super::cpu::{Mmio, Msr, disable_interrupts, rdtsc, write_msr};
+use super::trap::counter_of;
+
+/// Round trips per figure.
+pub(crate) const ITERATIONS: u64 = 1000;
+
+/// Runs a loop around the instructions and returns the average per round, rounded to nearest.
+macro_rules! measure {
+    ([$($instruction:expr),+ $(,)?] $(, $($operands:tt)*)?) => {{
+        let start = rdtsc();
+        // SAFETY: the caller names every register that the instructions change; none of them writes memory.
+        unsafe {
+            asm!(
+                ".balign 16",
+                "2:",
+                $($instruction,)+
+                "dec {measure_count:e}",
+                "jnz 2b",
+                measure_count = inout(reg) ITERATIONS => _,
+                $($($operands)*)?
+            );
+        }
+        (rdtsc() - start + ITERATIONS / 2) / ITERATIONS
+    }};
+}
+
+/// The loop alone.
+pub(crate) fn empty() -> u64 {
+    measure!([""])
+}
+
+/// VMCALL with a number that no hypervisor defines.
+pub(crate) fn vmcall() -> u64 {
+    measure!(["vmcall"], inout("rax") -1000i64 => _)
+}
+
+/// CPUID leaf 0.
+pub(crate) fn cpuid() -> u64 {
+    // RBX is the compiler's: kept in R8 around the loop, at the price of one instruction a round.
+    measure!(
+        ["xor eax, eax", "cpuid", "mov rbx, r8"],
+        in("r8") rbx(), inout("eax") 0 => _, inout("ecx") 0 => _, out("edx") _
+    )
+}
+
+#[inline(always)]
+fn rbx() -> u64 {
+    let value: u64;
+    // SAFETY: copies a register.
+    unsafe {
+        asm!("mov {}, rbx", out(reg) value, options(nomem, nostack));
+    }
+    value
+}
+
+/// RDMSR of IA32_APIC_BASE.
+pub(crate) fn rdmsr() -> u64 {
+    measure!(["rdmsr"], in("ecx") Msr::ApicBase.number(), out("eax") _, out("edx") _)
+}
+
+/// WRMSR of the TSC deadline, to zero: disarms a timer that is not armed.
+pub(crate) fn wrmsr_deadline() -> u64 {
+    measure!(["wrmsr"], in("ecx") Msr::TscDeadline.number(), in("eax") 0, in("edx") 0)
+}
+
+/// OUT of a byte to a port that is harmless to write.
+pub(crate) fn out_port(port: u16) -> u64 {
+    measure!(["out dx, al"], in("dx") port, in("al") 0u8)
+}
+
+/// IN of a byte.
+pub(crate) fn in_port(port: u16) -> u64 {
+    measure!(["in al, dx"], in("dx") port, out("al") _)
+}
+
+/// A load from a device register.
+pub(crate) fn mmio_read(device: Mmio, offset: u8) -> u64 {
+    measure!(["mov eax, [{at}]"], at = in(reg) device.base() + usize::from(offset & !3), out("eax") _)
+}
+
+/// A store of zero to a device register.
+pub(crate) fn mmio_write(device: Mmio, offset: u8) -> u64 {
+    measure!(["mov [{at}], eax"], at = in(reg) device.base() + usize::from(offset & !3), in("eax") 0)
+}
+
+/// What one timed interrupt cost.
+pub(crate) struct Tick {
+    /// From the wait's begin to its end.
+    pub(crate) total: u64,
+    /// Of these, the instructions of the waiting loop itself.
+    pub(crate) waiting: u64,
+}
+
+/// Enables interrupts and spins until `vector` was handled once more, or `limit` rounds have passed (`None`).
+///
+/// Interrupts are off before and after.
+pub(crate) fn spin_until(vector: u8, arm: impl FnOnce(), limit: u64) -> Option<Tick> {
+    const INSTRUCTIONS_A_ROUND: u64 = 4;
+    let counter = counter_of(vector);
+    let before = counter.load(core::sync::atomic::Ordering::Relaxed);
+    let start = rdtsc();
+    arm();
+    let left: u64;
+    // SAFETY: reads one counter; the interrupt handlers save all registers and return.
+    unsafe {
+        asm!(
+            "sti",
+            "2:",
+            "cmp [{counter}], {before}",
+            "jne 3f",
+            "dec {left}",
+            "jnz 2b",
+            "3:",
+            "cli",
+            counter = in(reg) counter.as_ptr(),
+            before = in(reg) before,
+            left = inout(reg) limit => left,
+            options(nostack)
+        );
+    }
+    let total = rdtsc() - start;
+    (left != 0).then(|| Tick { total, waiting: (limit - left) * INSTRUCTIONS_A_ROUND })
+}
+
+/// Arms the TSC deadline `delay` ahead, halts, and tells how long after the deadline the program ran again.
+///
+/// Interrupts are off before and after.
+pub(crate) fn halt_until_deadline(delay: u64) -> u64 {
+    disable_interrupts();
+    let deadline = rdtsc() + delay;
+    write_msr(Msr::TscDeadline, deadline);
+    super::cpu::wait_for_interrupt();
+    rdtsc().saturating_sub(deadline)
+}
+
+/// A way to let a pending interrupt in.
+#[derive(Clone, Copy)]
+pub(crate) enum Window {
+    /// `sti` and its one instruction of grace.
+    Sti,
+    /// `sti; hlt`: the interrupt wakes the halted CPU.
+    StiHlt,
+    /// `sti; cpuid`: the grace covers an instruction that a hypervisor emulates, and ends with it.
+    StiCpuid,
+    /// `popf` lets it in at once.
+    PopF,
+}
+
+/// Opens the window with an interrupt pending; returns the handler's return address minus the one expected.
+///
+/// Interrupts are off before and after.
+pub(crate) fn interrupt_window(window: Window) -> i64 {
+    let expected: u64;
+    match window {
+        // SAFETY: ends with interrupts off and every register as declared; handlers save all registers.
+        Window::Sti => unsafe {
+            asm!("lea {e}, [rip + 2f]", "sti", "nop", "2:", "nop", "cli", e = out(reg) expected);
+        },
+        // SAFETY: as above.
+        Window::StiHlt => unsafe {
+            asm!("lea {e}, [rip + 2f]", "sti", "hlt", "2:", "nop", "cli", e = out(reg) expected);
+        },
+        // SAFETY: as above; RBX, which the compiler keeps, is put back.
+        Window::StiCpuid => unsafe {
+            asm!(
+                "mov r8, rbx", "lea {e}, [rip + 2f]", "xor eax, eax", "sti", "cpuid", "2:", "nop", "cli",
+                "mov rbx, r8",
+                e = out(reg) expected, out("rax") _, out("rcx") _, out("rdx") _, out("r8") _
+            );
+        },
+        // SAFETY: as above.
+        Window::PopF => unsafe {
+            asm!(
+                "lea {e}, [rip + 2f]", "pushfq", "or qword ptr [rsp], 0x200", "popfq", "2:", "nop", "cli",
+                e = out(reg) expected
+            );
+        },
+    }
+    super::trap::last_interrupt_return().wrapping_sub(expected).cast_signed()
+}

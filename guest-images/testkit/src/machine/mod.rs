@@ -1,0 +1,11 @@
+//! The only unsafe code of the test guest: boot, traps, and the instructions that Rust has no word for.
+//!
+//! A test guest exists to execute what a well-behaved program never would, so this module opts into `unsafe`; the programs
+//! above it are safe Rust.
+#![expect(unsafe_code, reason = "a bare-metal program enters, traps and touches devices through assembly")]
+
+pub(crate) mod boot;
+pub(crate) mod cpu;
+pub(crate) mod measure;
+pub(crate) mod provoke;
+pub(crate) mod trap;
