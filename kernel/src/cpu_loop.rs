@@ -2,7 +2,7 @@
 
 use crate::boot_archive::Files;
 use crate::operator::Operator;
-use crate::vm::Fleet;
+use crate::vm::{Fleet, Turn};
 use alloc::vec::Vec;
 use arch::Tsc;
 use config::Config;
@@ -33,6 +33,13 @@ impl Line {
         if self.sent >= self.waiting.len() {
             self.waiting.clear();
             self.sent = 0;
+        }
+    }
+
+    /// Sends everything, waiting for the line.
+    fn flush_all(&mut self) {
+        while !self.is_idle() {
+            self.flush();
         }
     }
 
@@ -80,21 +87,30 @@ pub(crate) fn run(machine: &Machine) -> ! {
         let now = hal::time::now();
         hal::percpu::current().take_pending();
         serve_input(&mut operator, &mut terminal, &mut line, &mut unsent, now);
-        operator.fleet.drain_consoles(line.room(), now, |name, bytes| {
-            terminal.guest_output(name, bytes, &mut line);
-        });
+        let room = line.room();
+        show_output(&mut operator, &mut terminal, &mut line, room);
         line.flush();
         let next = operator.fleet.poll(now);
         let until = if line.is_idle() { Tsc::NEVER } else { now + poll_ticks };
         match operator.fleet.run(now, until) {
-            Ok(Some(ended)) => {
-                // What it printed last comes before the news of its end.
-                terminal.stopped(&ended.name, &ended.why, &mut line);
+            Turn::Over => {}
+            Turn::Idle => hal::idle_until(next.min(until)),
+            Turn::Stopped { index, reason } => {
+                // What it printed last comes before the news of its end, which the log writes past the line.
+                show_output(&mut operator, &mut terminal, &mut line, usize::MAX);
+                line.flush_all();
+                if let Some(ended) = operator.fleet.finish(index, reason) {
+                    terminal.stopped(&ended.name, &ended.why, &mut line);
+                }
             }
-            Ok(None) => {}
-            Err(_) => hal::idle_until(next.min(until)),
         }
     }
+}
+
+/// Shows what guests printed, as much as `room` bytes.
+fn show_output(operator: &mut Operator, terminal: &mut Terminal, line: &mut Line, room: usize) {
+    let now = hal::time::now();
+    operator.fleet.drain_consoles(room, now, |name, bytes| terminal.guest_output(name, bytes, line));
 }
 
 /// Takes what the operator typed: to the monitor, or to the guest that is shown.

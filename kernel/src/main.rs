@@ -4,7 +4,6 @@
 
 extern crate alloc;
 
-mod archive;
 mod boot_archive;
 mod clock;
 mod cpu_loop;

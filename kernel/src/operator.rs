@@ -10,8 +10,8 @@ use core::time::Duration;
 use hal::boot::Machine;
 use log::LevelFilter;
 use monitor::{
-    Control, ControlError, ExitRecord, ExitStats, Feature, FeatureState, HostCpu, HostInfo, HostMemory, Mitigation,
-    VcpuInfo, VmInfo, VmState, VmStats, VmSummary,
+    Control, ControlError, ExitRecord, ExitStats, Feature, FeatureState, HostCpu, HostInfo, HostMemory,
+    Mitigation, VcpuInfo, VmInfo, VmState, VmStats, VmSummary,
 };
 use vmm::{ExitReason, RunState};
 use vmx::Secondary;
@@ -154,7 +154,9 @@ impl Control for Operator {
             .fleet
             .guests()
             .iter()
-            .filter(|guest| guest.machine().is_some_and(|machine| machine.vcpu.run_state() == RunState::Runnable))
+            .filter(|guest| {
+                guest.machine().is_some_and(|machine| machine.vcpu.run_state() == RunState::Runnable)
+            })
             .count();
         let cpu = hal::percpu::current();
         HostInfo {

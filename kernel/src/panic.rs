@@ -90,8 +90,34 @@ fn print_backtrace(first: Option<u64>, frame_pointer: u64) {
     if let Some(address) = first {
         say!("  {}", Place { address, lookup: address });
     }
+    let mut repeated = Repeated::default();
     for address in backtrace::return_addresses(frame_pointer) {
-        say!("  {}", Place { address, lookup: address - 1 });
+        if repeated.is_new(address) {
+            say!("  {}", Place { address, lookup: address - 1 });
+        }
+    }
+    repeated.is_new(0);
+}
+
+/// Folds equal neighbours, as a recursion makes them.
+#[derive(Default)]
+struct Repeated {
+    last: u64,
+    times: u32,
+}
+
+impl Repeated {
+    /// Whether `address` differs from the one before; if so, says how often that one came again.
+    fn is_new(&mut self, address: u64) -> bool {
+        if address == self.last {
+            self.times += 1;
+            return false;
+        }
+        if self.times > 0 {
+            say!("  ... and {} times more", self.times);
+        }
+        *self = Self { last: address, times: 0 };
+        true
     }
 }
 

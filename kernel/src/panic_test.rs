@@ -1,12 +1,12 @@
 //! Panics on demand, so that a test sees the panic path: the boot archive's file `panic-test` says how.
 
-use crate::archive;
+use crate::boot_archive::Files;
 
 const FILE: &str = "panic-test";
 
 /// Does what the file `panic-test` of the boot archive asks for: `panic` or `stack-overflow`.
-pub(crate) fn run_if_asked(boot_archive: &[u8]) {
-    let Some(file) = archive::file(boot_archive, FILE) else { return };
+pub(crate) fn run_if_asked(archive: &'static [u8]) {
+    let Some(file) = Files::read(archive).get(FILE) else { return };
     match file.trim_ascii() {
         b"stack-overflow" => {
             let depth = overflow(1);

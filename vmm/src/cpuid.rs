@@ -221,7 +221,7 @@ impl CpuidPolicy {
         self.basic[7] = seven;
 
         self.basic[0x15] = tsc_leaf(config.tsc_hz);
-        let mhz = u32::try_from(config.tsc_hz / 1_000_000).unwrap_or(u32::MAX).min(0xffff);
+        let mhz = u32::try_from((config.tsc_hz + 500_000) / 1_000_000).unwrap_or(u32::MAX).min(0xffff);
         self.basic[0x16] = Leaf::new(mhz, mhz, 0, 0);
     }
 

@@ -69,8 +69,6 @@ impl MsrState {
             Msr::FEATURE_CONTROL => 1,
             // No banks and no controls; a processor whose CPUID reports machine check has these registers.
             Msr::MCG_CAP | Msr::P5_MC_ADDR | Msr::P5_MC_TYPE | Msr::PLATFORM_ID | Msr::XSS => 0,
-            // Read by kernels that look for turbo or energy hints and accept zero.
-            Msr::PLATFORM_INFO | Msr::MISC_FEATURES_ENABLES => 0,
             _ => return self.mtrr_slot(msr).copied(),
         };
         Some(value)

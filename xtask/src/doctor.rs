@@ -61,7 +61,7 @@ fn report(findings: &[Finding]) -> String {
                 State::Optional(text) => ("optional", text),
                 State::Needs(text) => ("MISSING", text),
             };
-            format!("{mark:<9}{what:<26}{text}\n")
+            format!("{mark:<9}{what:<28}{text}\n")
         })
         .collect()
 }

@@ -2,10 +2,12 @@
 
 mod bench;
 mod console;
+mod doctor;
 mod emulator_tests;
 mod guests;
 mod hash;
 mod image;
+mod lint;
 mod machine;
 mod paths;
 mod process;
@@ -14,6 +16,7 @@ mod qemu;
 mod run;
 mod setup;
 mod test;
+mod usb;
 
 use std::process::ExitCode;
 
@@ -34,6 +37,9 @@ enum Command {
     Test(test::Arguments),
     Bench(bench::Arguments),
     Image(image::command::Arguments),
+    Usb(usb::Arguments),
+    Lint(lint::Arguments),
+    Doctor(doctor::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -43,6 +49,9 @@ fn main() -> ExitCode {
         Command::Test(arguments) => test::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Image(arguments) => image::command::run(&arguments),
+        Command::Usb(arguments) => usb::run(&arguments),
+        Command::Lint(arguments) => lint::run(&arguments),
+        Command::Doctor(arguments) => doctor::run(&arguments),
     };
     result.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
@@ -72,6 +81,10 @@ mod tests {
             "test --host",
             "test --emulator --machine kvm refusal",
             "image --guests dir",
+            "bench --vs kvm --json x.json",
+            "usb /dev/sdx --image craton.img --force",
+            "lint",
+            "doctor",
         ] {
             let words = ["cargo xtask"].into_iter().chain(line.split(' '));
             assert!(CommandLine::try_parse_from(words).is_ok(), "{line}");

@@ -57,6 +57,7 @@ struct Handoff {
 /// When the machine has too little memory or no usable ACPI tables.
 pub fn start(info: &'static mut BootInfo, main: fn(Machine) -> !) -> ! {
     cpu::disable_interrupts();
+    time::clear_adjustment();
     time::mark_boot();
     flight::record(Tag::Boot, 1, 0);
     assert!(
@@ -192,7 +193,7 @@ fn read_platform(rsdp: Option<Hpa>) -> Platform {
 
 fn log_machine(platform: &Platform, memory_bytes: u64, archive_bytes: usize, tsc_source: time::Source) {
     let counters = frames::counters();
-    let mhz = time::tsc_hz() / 1_000_000;
+    let mhz = (time::tsc_hz() + 500_000) / 1_000_000;
     log::info!("TSC: {mhz} MHz, by {tsc_source:?}");
     log::info!(
         "CPUs: {} (this one has APIC ID {}), {}, timer {:?}",

@@ -5,11 +5,11 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use arch::{Port, Tsc};
+use arch::{Msr, Port, Tsc};
 
 use crate::acpi::PmTimer;
 use crate::apic::{self, TimerMode};
-use crate::{cpu, port};
+use crate::{cpu, msr, port};
 
 static TSC_HZ: AtomicU64 = AtomicU64::new(0);
 static BOOT: AtomicU64 = AtomicU64::new(0);
@@ -24,6 +24,18 @@ const MEASUREMENTS_PER_SECOND: u64 = 50;
 const MEASUREMENTS: usize = 3;
 /// A clock that does not move within this many TSC ticks is not there.
 const PATIENCE: Tsc = Tsc(2_000_000_000);
+
+/// Takes back what the firmware, or a reset, put between the TSC and the counter below it: CPUs then agree, and
+/// the deadline timer agrees with the TSC (an emulator's compares with the counter below).
+///
+/// SDM Vol. 3B, "Time-Stamp Counter Adjustment". Without effect where the CPU has no such register.
+pub(crate) fn clear_adjustment() {
+    // CPUID.(EAX=07H,ECX=0):EBX[1]: IA32_TSC_ADJUST.
+    if cpu::cpuid(7, 0).ebx & (1 << 1) != 0 && msr::read(Msr::TSC_ADJUST) != 0 {
+        // SAFETY: moves the clock, which nobody has read yet.
+        unsafe { msr::write(Msr::TSC_ADJUST, 0) };
+    }
+}
 
 /// Marks this moment as the zero of the log's clock.
 pub(crate) fn mark_boot() {
@@ -188,7 +200,7 @@ pub(crate) fn calibrate(pm_timer: Option<PmTimer>) -> Source {
     let (hz, source) = match (from_cpuid(), measured) {
         (Some((said, source)), Some((measured, _))) if agree(said, measured.tsc_hz) => (said, source),
         (Some((said, _)), Some((measured, source))) => {
-            log::warn!(
+            log::info!(
                 "CPUID says that the TSC runs at {said} Hz, measured are {} Hz: using that",
                 measured.tsc_hz
             );

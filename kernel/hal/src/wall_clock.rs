@@ -53,8 +53,11 @@ fn decode(raw: [u8; 7], status_b: u8) -> Option<u64> {
     }
     let [second, minute, _, day, month, year, century] = raw.map(|byte| u64::from(number(byte)));
     let century = if (19..=21).contains(&century) { century } else { 20 };
-    let valid = second < 60 && minute < 60 && hour < 24 && (1..=31).contains(&day) && (1..=12).contains(&month);
-    valid.then(|| days_since_1970(century * 100 + year, month, day) * 86_400 + hour * 3_600 + minute * 60 + second)
+    let valid =
+        second < 60 && minute < 60 && hour < 24 && (1..=31).contains(&day) && (1..=12).contains(&month);
+    valid.then(|| {
+        days_since_1970(century * 100 + year, month, day) * 86_400 + hour * 3_600 + minute * 60 + second
+    })
 }
 
 /// Days from 1970-01-01 to the date, in the Gregorian calendar.

@@ -96,7 +96,8 @@ impl Fleet {
             Ok(machine) => machine,
             Err(error) => {
                 guest.detail = report::start_error(&guest.config.name, &error);
-                guest.phase = if matches!(error, ControlError::Refused(_)) { Phase::Refused } else { Phase::Off };
+                guest.phase =
+                    if matches!(error, ControlError::Refused(_)) { Phase::Refused } else { Phase::Off };
                 return Err(error);
             }
         };
@@ -119,7 +120,10 @@ impl Fleet {
         if self.guests[index].machine().is_none() {
             // A restart that waits is called off too.
             return match self.guests[index].restart_at.take() {
-                Some(_) => Ok(Ended { name: self.guests[index].config.name.clone(), why: "restart called off".into() }),
+                Some(_) => Ok(Ended {
+                    name: self.guests[index].config.name.clone(),
+                    why: "restart called off".into(),
+                }),
                 None => Err(ControlError::NotRunning),
             };
         }
@@ -191,7 +195,12 @@ impl Fleet {
     }
 
     /// Calls `show` with what guests have printed, as much as `room` bytes in all; returns the bytes shown.
-    pub(crate) fn drain_consoles(&mut self, room: usize, now: Tsc, mut show: impl FnMut(&str, &[u8])) -> usize {
+    pub(crate) fn drain_consoles(
+        &mut self,
+        room: usize,
+        now: Tsc,
+        mut show: impl FnMut(&str, &[u8]),
+    ) -> usize {
         let mut shown = 0;
         for guest in &mut self.guests {
             let Phase::Running(machine) = &mut guest.phase else { continue };
@@ -251,12 +260,14 @@ impl Fleet {
         next
     }
 
-    /// Runs whoever is due until `until` at the latest. `Err` gives back that nobody wants the core.
-    pub(crate) fn run(&mut self, now: Tsc, until: Tsc) -> Result<Option<Ended>, Idle> {
-        let sched::Decision::Run { id, until: slice_end } = self.scheduler.pick(now) else { return Err(Idle) };
+    /// Runs whoever is due until `until` at the latest.
+    pub(crate) fn run(&mut self, now: Tsc, until: Tsc) -> Turn {
+        let sched::Decision::Run { id, until: slice_end } = self.scheduler.pick(now) else {
+            return Turn::Idle;
+        };
         let index = usize::try_from(id.0).unwrap_or(usize::MAX);
         self.load(index);
-        let Some(machine) = self.guests[index].machine_mut() else { return Ok(None) };
+        let Some(machine) = self.guests[index].machine_mut() else { return Turn::Over };
         let leave = machine.vcpu.run(&mut machine.vm, slice_end.min(until));
         let end = hal::time::now();
         self.scheduler.charge(id, end - now).expect("a machine that runs is scheduled");
@@ -265,21 +276,36 @@ impl Fleet {
             Leave::HostInterrupt => hal::interrupts::open_window(),
             Leave::HostNmi => hal::vmx::handle_nmi(),
             Leave::Halted => self.scheduler.block(id).expect("a machine that runs is scheduled"),
-            Leave::Stopped(StopReason::Reset) => {
-                let name = self.guests[index].config.name.clone();
-                log::info!("vm {name}: the guest asked for a reset");
-                if let Err(error) = self.reset(index) {
-                    let why = report::start_error(&name, &error);
-                    log::error!("{why}");
-                    return Ok(Some(Ended { name, why }));
-                }
-            }
-            Leave::Stopped(reason) => return Ok(Some(self.end(index, reason))),
+            Leave::Stopped(reason) => return Turn::Stopped { index, reason },
         }
-        Ok(None)
+        Turn::Over
+    }
+
+    /// Ends the machine at `index`, which stopped for `reason`; one that asked for a reset starts again.
+    pub(crate) fn finish(&mut self, index: usize, reason: StopReason) -> Option<Ended> {
+        let ended = self.end(index, reason);
+        if !matches!(reason, StopReason::Reset) {
+            return Some(ended);
+        }
+        let error = self.start(index).err()?;
+        let why = report::start_error(&ended.name, &error);
+        log::error!("{why}");
+        Some(Ended { name: ended.name, why })
     }
 }
 
-/// Nobody wants the core.
+/// What came of a turn of the core.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Idle;
+pub(crate) enum Turn {
+    /// Nobody wants the core.
+    Idle,
+    /// A guest ran.
+    Over,
+    /// A guest ran and stopped: call [`Fleet::finish`].
+    Stopped {
+        /// Which.
+        index: usize,
+        /// Why.
+        reason: StopReason,
+    },
+}

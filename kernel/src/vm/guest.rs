@@ -72,7 +72,7 @@ impl Guest {
         match self.config.restart {
             config::Restart::Never => false,
             config::Restart::OnFailure => !reason.is_orderly(),
-            config::Restart::Always => !matches!(reason, StopReason::Operator),
+            config::Restart::Always => !matches!(reason, StopReason::Operator | StopReason::Reset),
         }
     }
 }

@@ -13,7 +13,9 @@ use hal::vmx::{GuestSpace, Vmcs, VmxCpu};
 use loader::{BootProtocol, EntryState, Image, MemoryLayout, VmDescription};
 use monitor::ControlError;
 use vmm::lapic::{self, Role, TimerRate};
-use vmm::{Clock, CpuState, CpuidConfig, CpuidPolicy, Interruptibility, Leaf, MsrState, Vcpu, VcpuConfig, Vm};
+use vmm::{
+    Clock, CpuState, CpuidConfig, CpuidPolicy, Interruptibility, Leaf, MsrState, Vcpu, VcpuConfig, Vm,
+};
 use vmx::{Secondary, VmxBackend};
 
 /// The processor of a virtual machine.
@@ -55,12 +57,8 @@ impl Machine {
         let controls = *cpu.controls();
         let cpuid = cpuid_policy(cpu);
         let vmcs = Vmcs::new(cpu, space).map_err(|error| ControlError::Failed(error.to_string()))?;
-        let backend = VmxBackend::new(
-            vmcs,
-            controls,
-            cpuid.cr4_allowed(),
-            cpu.capabilities().preemption_timer_shift(),
-        );
+        let backend =
+            VmxBackend::new(vmcs, controls, cpuid.cr4_allowed(), cpu.capabilities().preemption_timer_shift());
         let vcpu_config = VcpuConfig {
             lapic: lapic_config(&cpuid),
             msrs: MsrState::new(microcode_revision(), cpuid.physical_address_bits()),

@@ -6,5 +6,5 @@ mod machine;
 mod ram;
 mod report;
 
-pub(crate) use fleet::{Ended, Fleet};
+pub(crate) use fleet::{Ended, Fleet, Turn};
 pub(crate) use guest::{Guest, Phase};

@@ -68,7 +68,12 @@ fn explain(name: &str, machine: &Machine, failure: EntryFailure, capabilities: &
 
 fn dump(name: &str, state: &CpuState) {
     let register = |gpr| state.gprs.get(gpr);
-    log::error!("vm {name}: rip={:#018x} rsp={:#018x} rflags={:#x}", state.rip, register(Gpr::Rsp), state.rflags.bits());
+    log::error!(
+        "vm {name}: rip={:#018x} rsp={:#018x} rflags={:#x}",
+        state.rip,
+        register(Gpr::Rsp),
+        state.rflags.bits()
+    );
     for row in [
         [(Gpr::Rax, "rax"), (Gpr::Rbx, "rbx"), (Gpr::Rcx, "rcx"), (Gpr::Rdx, "rdx")],
         [(Gpr::Rsi, "rsi"), (Gpr::Rdi, "rdi"), (Gpr::Rbp, "rbp"), (Gpr::R8, "r8 ")],

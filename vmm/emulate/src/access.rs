@@ -6,23 +6,46 @@
 use crate::context::{Context, Mode};
 use crate::segmentation::linear;
 use crate::{Access, Cpu, KnownTranslation, Mmio, Privilege};
-use arch::{Exception, Gpa, Gva, PAGE_SIZE, SegmentRegister, Width};
+use arch::{Exception, Gpa, Gva, PAGE_SIZE, RFlags, SegmentRegister, Width};
 use memory::GuestMemory;
+
+/// What answers at a guest-physical address.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Target {
+    /// RAM where there is RAM, else a device.
+    Any,
+    /// A device, as the hardware has found already.
+    Device,
+}
+
+/// A translated address.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Spot {
+    gpa: Gpa,
+    target: Target,
+}
+
+impl Spot {
+    #[inline]
+    fn plus(self, bytes: u64) -> Self {
+        Self { gpa: self.gpa + bytes, target: self.target }
+    }
+}
 
 /// Where a translated access lies.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Span {
-    gpa: Gpa,
+    spot: Spot,
     width: Width,
     /// For an access across two pages: the bytes on the first, and where the rest is.
-    split: Option<(u64, Gpa)>,
+    split: Option<(u64, Spot)>,
 }
 
 /// A page translation that holds for the instruction at hand.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct CachedPage {
     gva: Gva,
-    gpa: Gpa,
+    spot: Spot,
 }
 
 /// The last pages that the instruction read and wrote: what the processor's TLB would hold meanwhile.
@@ -37,7 +60,9 @@ pub(crate) struct Machine<'a, C, M: ?Sized, D> {
     pub(crate) cpu: &'a mut C,
     pub(crate) memory: &'a M,
     pub(crate) devices: &'a mut D,
-    pub(crate) context: Context,
+    pub(crate) context: &'a Context,
+    /// RFLAGS as the instruction has changed them so far.
+    pub(crate) rflags: RFlags,
     pages: PageCache,
 }
 
@@ -47,20 +72,22 @@ impl<'a, C: Cpu, M: GuestMemory + ?Sized, D: Mmio> Machine<'a, C, M, D> {
         cpu: &'a mut C,
         memory: &'a M,
         devices: &'a mut D,
-        context: Context,
+        context: &'a Context,
         known: Option<KnownTranslation>,
     ) -> Self {
         let mut pages = PageCache::default();
         if let Some(known) = known {
-            let page =
-                CachedPage { gva: known.gva.align_down(PAGE_SIZE), gpa: known.gpa.align_down(PAGE_SIZE) };
+            let page = CachedPage {
+                gva: known.gva.align_down(PAGE_SIZE),
+                spot: Spot { gpa: known.gpa.align_down(PAGE_SIZE), target: Target::Device },
+            };
             match known.access {
                 Access::Read => pages.read = Some(page),
                 Access::Write => pages.write = Some(page),
                 Access::Execute => {}
             }
         }
-        Self { cpu, memory, devices, context, pages }
+        Self { cpu, memory, devices, context, rflags: context.rflags, pages }
     }
 
     /// Checks and translates `width` bytes at `offset` in `segment`.
@@ -75,11 +102,11 @@ impl<'a, C: Cpu, M: GuestMemory + ?Sized, D: Mmio> Machine<'a, C, M, D> {
         width: Width,
         access: Access,
     ) -> Result<Span, Exception> {
-        let gva = linear(self.cpu, &self.context, segment, offset, width.bytes(), access)?;
+        let gva = linear(self.cpu, self.context, segment, offset, width.bytes(), access)?;
         if self.context.checks_alignment && !gva.is_aligned(width.bytes()) {
             return Err(Exception::AlignmentCheck);
         }
-        let gpa = self.translate(gva, access)?;
+        let spot = self.translate(gva, access)?;
         let on_first_page = PAGE_SIZE - gva.get() % PAGE_SIZE;
         let split = if on_first_page >= width.bytes() {
             None
@@ -90,40 +117,50 @@ impl<'a, C: Cpu, M: GuestMemory + ?Sized, D: Mmio> Machine<'a, C, M, D> {
             }
             Some((on_first_page, self.translate(next, access)?))
         };
-        Ok(Span { gpa, width, split })
+        Ok(Span { spot, width, split })
     }
 
     /// Translates one linear address, by the pages of this instruction if they have it.
     #[inline]
-    fn translate(&mut self, gva: Gva, access: Access) -> Result<Gpa, Exception> {
+    fn translate(&mut self, gva: Gva, access: Access) -> Result<Spot, Exception> {
         let page = gva.align_down(PAGE_SIZE);
         let offset = gva - page;
-        // A page that may be written may be read.
-        let usable = match access {
-            Access::Read => [self.pages.read, self.pages.write],
-            Access::Write => [None, self.pages.write],
-            Access::Execute => [None, None],
-        };
-        if let Some(known) = usable.into_iter().flatten().find(|known| known.gva == page) {
-            return Ok(known.gpa + offset);
+        if let Some(known) = self.pages.write
+            && known.gva == page
+            && access != Access::Execute
+        {
+            // A page that may be written may be read.
+            return Ok(known.spot.plus(offset));
         }
+        if let Some(known) = self.pages.read
+            && known.gva == page
+            && access == Access::Read
+        {
+            return Ok(known.spot.plus(offset));
+        }
+        self.translate_by_walk(gva, access)
+    }
+
+    /// Translates one linear address by the guest's page tables, and keeps its page for this instruction.
+    fn translate_by_walk(&mut self, gva: Gva, access: Access) -> Result<Spot, Exception> {
         let gpa = self.context.paging.walk(self.memory, gva, access, self.context.privilege())?;
-        let walked = Some(CachedPage { gva: page, gpa: gpa.align_down(PAGE_SIZE) });
+        let page = Spot { gpa: gpa.align_down(PAGE_SIZE), target: Target::Any };
+        let walked = Some(CachedPage { gva: gva.align_down(PAGE_SIZE), spot: page });
         match access {
             Access::Read => self.pages.read = walked,
             Access::Write => self.pages.write = walked,
             Access::Execute => {}
         }
-        Ok(gpa)
+        Ok(Spot { gpa, target: Target::Any })
     }
 
     /// Reads a translated access.
     #[inline]
     pub(crate) fn load(&mut self, span: Span) -> u64 {
         match span.split {
-            None => self.load_piece(span.gpa, span.width),
+            None => self.load_piece(span.spot, span.width),
             Some((first, second)) => {
-                let low = self.load_bytes(span.gpa, first);
+                let low = self.load_bytes(span.spot, first);
                 low | (self.load_bytes(second, span.width.bytes() - first) << (8 * first))
             }
         }
@@ -133,53 +170,56 @@ impl<'a, C: Cpu, M: GuestMemory + ?Sized, D: Mmio> Machine<'a, C, M, D> {
     #[inline]
     pub(crate) fn store(&mut self, span: Span, value: u64) {
         match span.split {
-            None => self.store_piece(span.gpa, span.width, value),
+            None => self.store_piece(span.spot, span.width, value),
             Some((first, second)) => {
-                self.store_bytes(span.gpa, first, value);
+                self.store_bytes(span.spot, first, value);
                 self.store_bytes(second, span.width.bytes() - first, value >> (8 * first));
             }
         }
     }
 
     /// Reads fewer than eight bytes that lie on one page.
-    fn load_bytes(&mut self, gpa: Gpa, length: u64) -> u64 {
+    #[cold]
+    fn load_bytes(&mut self, spot: Spot, length: u64) -> u64 {
         let mut value = 0;
         let mut done = 0;
         while let Some(width) = widest(length.saturating_sub(done)) {
-            value |= self.load_piece(gpa + done, width) << (8 * done);
+            value |= self.load_piece(spot.plus(done), width) << (8 * done);
             done += width.bytes();
         }
         value
     }
 
     /// Writes fewer than eight bytes that lie on one page.
-    fn store_bytes(&mut self, gpa: Gpa, length: u64, value: u64) {
+    #[cold]
+    fn store_bytes(&mut self, spot: Spot, length: u64, value: u64) {
         let mut done = 0;
         while let Some(width) = widest(length.saturating_sub(done)) {
-            self.store_piece(gpa + done, width, value >> (8 * done));
+            self.store_piece(spot.plus(done), width, value >> (8 * done));
             done += width.bytes();
         }
     }
 
     #[inline]
-    fn load_piece(&mut self, gpa: Gpa, width: Width) -> u64 {
-        match load_ram(self.memory, gpa, width) {
+    fn load_piece(&mut self, spot: Spot, width: Width) -> u64 {
+        let ram = match spot.target {
+            Target::Any => load_ram(self.memory, spot.gpa, width),
+            Target::Device => None,
+        };
+        match ram {
             Some(value) => value,
-            None => self.devices.mmio_read(gpa, width) & width.mask(),
+            None => self.devices.mmio_read(spot.gpa, width) & width.mask(),
         }
     }
 
     #[inline]
-    fn store_piece(&mut self, gpa: Gpa, width: Width, value: u64) {
-        let bytes = value.to_le_bytes();
-        let piece = match width {
-            Width::One => bytes.get(..1),
-            Width::Two => bytes.get(..2),
-            Width::Four => bytes.get(..4),
-            Width::Eight => bytes.get(..),
+    fn store_piece(&mut self, spot: Spot, width: Width, value: u64) {
+        let stored = match spot.target {
+            Target::Any => store_ram(self.memory, spot.gpa, width, value),
+            Target::Device => false,
         };
-        if piece.is_none_or(|piece| self.memory.write(gpa, piece).is_err()) {
-            self.devices.mmio_write(gpa, width, value & width.mask());
+        if !stored {
+            self.devices.mmio_write(spot.gpa, width, value & width.mask());
         }
     }
 
@@ -192,7 +232,7 @@ impl<'a, C: Cpu, M: GuestMemory + ?Sized, D: Mmio> Machine<'a, C, M, D> {
         for index in 0..width.bytes() {
             let gpa =
                 self.context.paging.walk(self.memory, gva + index, Access::Read, Privilege::Implicit)?;
-            value |= self.load_piece(gpa, Width::One) << (8 * index);
+            value |= self.load_piece(Spot { gpa, target: Target::Any }, Width::One) << (8 * index);
         }
         Ok(value)
     }
@@ -210,7 +250,6 @@ const fn widest(length: u64) -> Option<Width> {
 }
 
 /// Reads `width` bytes of RAM, or `None` where there is none.
-#[inline]
 fn load_ram<M: GuestMemory + ?Sized>(memory: &M, gpa: Gpa, width: Width) -> Option<u64> {
     match width {
         Width::One => {
@@ -226,4 +265,16 @@ fn load_ram<M: GuestMemory + ?Sized>(memory: &M, gpa: Gpa, width: Width) -> Opti
         Width::Four => memory.read_u32(gpa).ok().map(u64::from),
         Width::Eight => memory.read_u64(gpa).ok(),
     }
+}
+
+/// Writes `width` bytes of RAM; `false` where there is none.
+fn store_ram<M: GuestMemory + ?Sized>(memory: &M, gpa: Gpa, width: Width, value: u64) -> bool {
+    let bytes = value.to_le_bytes();
+    let piece = match width {
+        Width::One => bytes.get(..1),
+        Width::Two => bytes.get(..2),
+        Width::Four => bytes.get(..4),
+        Width::Eight => bytes.get(..),
+    };
+    piece.is_some_and(|piece| memory.write(gpa, piece).is_ok())
 }

@@ -3,8 +3,8 @@
 //! An entry is used only after the bytes in memory were fetched again and found the same, so code that changes
 //! is always noticed.
 
-use crate::MAX_INSTRUCTION_LENGTH;
 use crate::context::CodeSize;
+use crate::fetch::LeadingBytes;
 use crate::instruction::Instruction;
 
 /// How many instructions are kept; a power of two.
@@ -12,35 +12,11 @@ const ENTRIES: usize = 16;
 
 /// What decoding depended on, and what came of it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Entry {
+struct Entry {
     rip: u64,
     code_size: CodeSize,
-    bytes: [u8; MAX_INSTRUCTION_LENGTH],
+    bytes: LeadingBytes,
     instruction: Instruction,
-}
-
-impl Entry {
-    pub(crate) const fn new(
-        rip: u64,
-        code_size: CodeSize,
-        bytes: [u8; MAX_INSTRUCTION_LENGTH],
-        instruction: Instruction,
-    ) -> Self {
-        Self { rip, code_size, bytes, instruction }
-    }
-
-    /// The instruction's length in bytes.
-    #[inline]
-    pub(crate) fn length(&self) -> usize {
-        usize::from(self.instruction.length)
-    }
-
-    /// The instruction, if `bytes` begins with the bytes that it was decoded from.
-    #[inline]
-    pub(crate) fn verified(&self, bytes: &[u8; MAX_INSTRUCTION_LENGTH]) -> Option<&Instruction> {
-        let same = self.bytes.iter().zip(bytes).take(self.length()).all(|(kept, now)| kept == now);
-        same.then_some(&self.instruction)
-    }
 }
 
 /// A direct-mapped cache.
@@ -50,17 +26,36 @@ pub(crate) struct DecodeCache {
 }
 
 impl DecodeCache {
-    /// What was decoded at `rip` before, yet to be verified.
+    /// Whether something was decoded at `rip` before, so that it is worth fetching its bytes for [`Self::find`].
     #[inline]
-    pub(crate) fn find(&self, rip: u64, code_size: CodeSize) -> Option<&Entry> {
-        let entry = self.entries.get(slot(rip))?.as_ref()?;
-        (entry.rip == rip && entry.code_size == code_size).then_some(entry)
+    pub(crate) fn may_have(&self, rip: u64) -> bool {
+        self.entries.get(slot(rip)).is_some_and(|entry| entry.as_ref().is_some_and(|entry| entry.rip == rip))
     }
 
-    /// Keeps `entry` in place of whatever had its slot.
-    pub(crate) fn keep(&mut self, entry: Entry) {
-        if let Some(slot) = self.entries.get_mut(slot(entry.rip)) {
-            *slot = Some(entry);
+    /// The instruction that `bytes`, just fetched at `rip`, begin with.
+    #[inline]
+    pub(crate) fn find(&self, rip: u64, code_size: CodeSize, bytes: LeadingBytes) -> Option<&Instruction> {
+        let entry = self.entries.get(slot(rip))?.as_ref()?;
+        let same = entry.rip == rip
+            && entry.code_size == code_size
+            && entry.bytes.begin_alike(bytes, entry.instruction.length);
+        same.then_some(&entry.instruction)
+    }
+
+    /// Keeps `instruction`, decoded from `bytes` at `rip`, in place of whatever had its slot. One that is longer
+    /// than the bytes that can be compared is not kept.
+    pub(crate) fn keep(
+        &mut self,
+        rip: u64,
+        code_size: CodeSize,
+        bytes: LeadingBytes,
+        instruction: Instruction,
+    ) {
+        if u64::from(instruction.length) > LeadingBytes::LENGTH {
+            return;
+        }
+        if let Some(slot) = self.entries.get_mut(slot(rip)) {
+            *slot = Some(Entry { rip, code_size, bytes, instruction });
         }
     }
 }

@@ -1,11 +1,11 @@
 //! The emulator as its caller sees it: one instruction in, what became of it out.
 
 use crate::access::Machine;
-use crate::cache::{DecodeCache, Entry};
+use crate::cache::DecodeCache;
 use crate::context::Context;
 use crate::decode::{DecodeError, decode};
 use crate::execute::Progress;
-use crate::fetch::{FetchError, fetch_piece};
+use crate::fetch::{FetchError, LeadingBytes, fetch_leading, fetch_piece};
 use crate::instruction::Instruction;
 use crate::{Access, Cpu, MAX_INSTRUCTION_LENGTH, Mmio, Ports};
 use arch::{Exception, Gpa, Gva};
@@ -38,8 +38,8 @@ pub enum Emulated {
 /// A translation that the hardware made and reported with the exit, so that it need not be made again.
 ///
 /// Sound only if the exit was for the access itself and not for one to the guest's page tables (exit
-/// qualification bit 8 of an EPT violation). It serves the page of `gva`, for `access` alone, and for this one
-/// instruction.
+/// qualification bit 8 of an EPT violation), and if `gpa` is not RAM: the whole page is taken for device memory.
+/// It serves the page of `gva`, for `access` alone, and for this one instruction.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct KnownTranslation {
     /// The linear address.
@@ -75,9 +75,9 @@ impl Emulator {
         let context = Context::of(cpu);
         let rip = cpu.rip();
         match self.cached(cpu, memory, &context, rip) {
-            Some(instruction) => run(cpu, memory, devices, context, rip, instruction, known),
+            Some(instruction) => run(cpu, memory, devices, &context, rip, instruction, known),
             None => match self.decode_at(cpu, memory, &context, rip) {
-                Ok(instruction) => run(cpu, memory, devices, context, rip, &instruction, known),
+                Ok(instruction) => run(cpu, memory, devices, &context, rip, &instruction, known),
                 Err(other) => other,
             },
         }
@@ -92,15 +92,11 @@ impl Emulator {
         context: &Context,
         rip: u64,
     ) -> Option<&Instruction> {
-        let entry = self.cache.find(rip, context.code_size)?;
-        let mut bytes = [0; MAX_INSTRUCTION_LENGTH];
-        let mut have = 0;
-        while have < entry.length() {
-            let rest = bytes.get_mut(have..entry.length())?;
-            // On any failure the slow way finds out what is wrong: the instruction there now may be shorter.
-            have += fetch_piece(cpu, memory, context, rip.wrapping_add(have as u64), rest).ok()?;
+        if !self.cache.may_have(rip) {
+            return None;
         }
-        entry.verified(&bytes)
+        let bytes = fetch_leading(cpu, memory, context, rip)?;
+        self.cache.find(rip, context.code_size, bytes)
     }
 
     /// Fetches, decodes and keeps the instruction at `rip`.
@@ -123,7 +119,7 @@ impl Emulator {
             };
             match decode(bytes.get(..have).unwrap_or_default(), context.code_size, rip) {
                 Ok(instruction) => {
-                    self.cache.keep(Entry::new(rip, context.code_size, bytes, instruction));
+                    self.cache.keep(rip, context.code_size, LeadingBytes::of(&bytes), instruction);
                     return Ok(instruction);
                 }
                 Err(DecodeError::Truncated) if have < MAX_INSTRUCTION_LENGTH => {}
@@ -148,7 +144,7 @@ fn run<C: Cpu, M: GuestMemory + ?Sized, D: Mmio + Ports>(
     cpu: &mut C,
     memory: &M,
     devices: &mut D,
-    context: Context,
+    context: &Context,
     rip: u64,
     instruction: &Instruction,
     known: Option<KnownTranslation>,

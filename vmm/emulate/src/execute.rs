@@ -5,7 +5,7 @@
 
 use crate::access::Machine;
 use crate::alu::{self, STATUS};
-use crate::instruction::{BitAction, Instruction, Operand, Operation};
+use crate::instruction::{BitAction, Instruction, Operand, Operation, RegisterOperand};
 use crate::operand::{Place, effective_address, register, set_register};
 use crate::{Access, Cpu, Mmio, Ports};
 use arch::{Exception, Gpr, RFlags, Width};
@@ -30,12 +30,19 @@ impl<C: Cpu, M: GuestMemory + ?Sized, D: Mmio + Ports> Machine<'_, C, M, D> {
         let width = instruction.width;
         let (destination, source) = (instruction.destination, instruction.source);
         match instruction.operation {
-            Operation::Move => {
-                let from = self.place(instruction, source, width, Access::Read)?;
-                let to = self.place(instruction, destination, width, Access::Write)?;
-                let value = self.get(from, width);
-                self.put(to, width, value);
-            }
+            Operation::Move => match (destination, source) {
+                // The two forms that drivers use most, without a detour over places.
+                (Operand::Memory, Operand::Register(RegisterOperand::Low(gpr))) => {
+                    let to = self.memory_operand(instruction, width, Access::Write)?;
+                    self.store(to, self.cpu.gpr(gpr));
+                }
+                (Operand::Register(RegisterOperand::Low(gpr)), Operand::Memory) => {
+                    let from = self.memory_operand(instruction, width, Access::Read)?;
+                    let value = self.load(from);
+                    set_register(self.cpu, gpr, width, value);
+                }
+                _ => self.move_any(instruction)?,
+            },
             Operation::MoveZeroExtended(narrow) => {
                 let from = self.place(instruction, source, narrow, Access::Read)?;
                 let to = self.place(instruction, destination, width, Access::Write)?;
@@ -59,7 +66,7 @@ impl<C: Cpu, M: GuestMemory + ?Sized, D: Mmio + Ports> Machine<'_, C, M, D> {
                 let to = self.place(instruction, destination, width, Access::Write)?;
                 let from = self.place(instruction, source, width, Access::Read)?;
                 let (left, right) = (self.get(to, width), self.get(from, width));
-                let carry = self.context.rflags.contains(RFlags::CARRY_FLAG);
+                let carry = self.rflags.contains(RFlags::CARRY_FLAG);
                 let computed = alu::binary(operation, width, left, right, carry);
                 self.put(to, width, computed.value);
                 self.set_status(STATUS, computed.flags);
@@ -75,7 +82,7 @@ impl<C: Cpu, M: GuestMemory + ?Sized, D: Mmio + Ports> Machine<'_, C, M, D> {
             Operation::Unary(operation) => {
                 let place = self.place(instruction, destination, width, Access::Write)?;
                 let value = self.get(place, width);
-                let computed = alu::unary(operation, width, value, self.context.rflags);
+                let computed = alu::unary(operation, width, value, self.rflags);
                 self.put(place, width, computed.value);
                 self.set_status(STATUS, computed.flags);
             }
@@ -99,6 +106,16 @@ impl<C: Cpu, M: GuestMemory + ?Sized, D: Mmio + Ports> Machine<'_, C, M, D> {
         Ok(Progress::Done)
     }
 
+    /// MOV between operands of any kind.
+    fn move_any(&mut self, instruction: &Instruction) -> Result<(), Exception> {
+        let width = instruction.width;
+        let from = self.place(instruction, instruction.source, width, Access::Read)?;
+        let to = self.place(instruction, instruction.destination, width, Access::Write)?;
+        let value = self.get(from, width);
+        self.put(to, width, value);
+        Ok(())
+    }
+
     /// Both operands of an instruction that writes neither.
     fn read_both(&mut self, instruction: &Instruction) -> Result<(u64, u64), Exception> {
         let width = instruction.width;
@@ -109,9 +126,9 @@ impl<C: Cpu, M: GuestMemory + ?Sized, D: Mmio + Ports> Machine<'_, C, M, D> {
 
     /// Replaces the flags in `which` by those of `flags`.
     pub(crate) fn set_status(&mut self, which: RFlags, flags: RFlags) {
-        let kept = self.context.rflags.bits() & !which.bits();
-        self.context.rflags = RFlags::from_bits_retain(kept | (flags & which).bits());
-        self.cpu.set_rflags(self.context.rflags);
+        let kept = self.rflags.bits() & !which.bits();
+        self.rflags = RFlags::from_bits_retain(kept | (flags & which).bits());
+        self.cpu.set_rflags(self.rflags);
     }
 
     /// BT, BTS, BTR, BTC. With a register as the bit offset, a memory operand is a bit string that reaches to

@@ -58,11 +58,23 @@ impl<C: Cpu, M: GuestMemory + ?Sized, D: Mmio> Machine<'_, C, M, D> {
             Operand::None => Place::None,
             Operand::Immediate(value) => Place::Immediate(value),
             Operand::Register(register) => Place::Register(register),
-            Operand::Memory => {
-                let offset = effective_address(self.cpu, &instruction.memory, instruction.address_size);
-                Place::Memory(self.span(instruction.memory.segment, offset, width, access)?)
-            }
+            Operand::Memory => Place::Memory(self.memory_operand(instruction, width, access)?),
         })
+    }
+
+    /// Resolves the memory operand of `instruction`, `width` wide, for `access`.
+    ///
+    /// # Errors
+    /// What the checks of a memory operand give.
+    #[inline]
+    pub(crate) fn memory_operand(
+        &mut self,
+        instruction: &Instruction,
+        width: Width,
+        access: Access,
+    ) -> Result<Span, Exception> {
+        let offset = effective_address(self.cpu, &instruction.memory, instruction.address_size);
+        self.span(instruction.memory.segment, offset, width, access)
     }
 
     /// The value at `place`, `width` wide.

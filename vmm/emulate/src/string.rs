@@ -30,7 +30,7 @@ impl<C: Cpu, M: GuestMemory + ?Sized, D: Mmio + Ports> Machine<'_, C, M, D> {
             self.check_port(self.port(), instruction.width)?;
         }
         // A single step ends after each iteration.
-        let single_step = self.context.rflags.contains(RFlags::TRAP_FLAG);
+        let single_step = self.rflags.contains(RFlags::TRAP_FLAG);
         for _ in 0..if single_step { 1 } else { REP_SLICE } {
             self.iterate(instruction, action)?;
             if !repeated {
@@ -47,7 +47,7 @@ impl<C: Cpu, M: GuestMemory + ?Sized, D: Mmio + Ports> Machine<'_, C, M, D> {
 
     /// Whether the comparison just made ends the repetition.
     fn comparison_ends(&self, action: StringAction, repeat: Repeat) -> bool {
-        let equal = self.context.rflags.contains(RFlags::ZERO_FLAG);
+        let equal = self.rflags.contains(RFlags::ZERO_FLAG);
         match action {
             StringAction::Compare | StringAction::Scan => match repeat {
                 Repeat::Once => true,
@@ -125,7 +125,7 @@ impl<C: Cpu, M: GuestMemory + ?Sized, D: Mmio + Ports> Machine<'_, C, M, D> {
     fn step_pointer(&mut self, instruction: &Instruction, pointer: Gpr) {
         let step = instruction.width.bytes();
         let old = self.cpu.gpr(pointer);
-        let new = if self.context.rflags.contains(RFlags::DIRECTION_FLAG) {
+        let new = if self.rflags.contains(RFlags::DIRECTION_FLAG) {
             old.wrapping_sub(step)
         } else {
             old.wrapping_add(step)

@@ -163,14 +163,15 @@ impl<M: GuestMemory + ?Sized> Walk<'_, M> {
     #[inline]
     fn tables<T: Trail>(&self, trail: &mut T) -> Result<Found, Exception> {
         const LONG_ROOT: u64 = 0x000f_ffff_ffff_f000;
-        let root = Gpa::new(self.paging.cr3 & LONG_ROOT);
-        match self.paging.mode {
-            Mode::FourLevel => self.wide(4, root, trail),
-            Mode::Off => Ok(Found { gpa: Gpa::new(self.gva.get() & 0xffff_ffff), marked: true }),
-            Mode::Legacy => self.legacy(trail),
-            Mode::Pae => self.pae(trail),
-            Mode::FiveLevel => self.wide(5, root, trail),
-        }
+        let long_root = Gpa::new(self.paging.cr3 & LONG_ROOT);
+        let (levels, root) = match self.paging.mode {
+            Mode::FourLevel => (4, long_root),
+            Mode::FiveLevel => (5, long_root),
+            Mode::Pae => (2, self.pae_root()?),
+            Mode::Legacy => return self.legacy(trail),
+            Mode::Off => return Ok(Found { gpa: Gpa::new(self.gva.get() & 0xffff_ffff), marked: true }),
+        };
+        self.wide(levels, root, trail)
     }
 
     /// Walks again and sets the flags of the entries that it goes by now. Seldom: flags stay set.
@@ -209,8 +210,8 @@ impl<M: GuestMemory + ?Sized> Walk<'_, M> {
         self.finish(Gpa::new((page.0 & 0xffff_f000) | (linear & 0xfff)), rights, page)
     }
 
-    /// PAE paging: the top level gives no rights and has no accessed flag.
-    fn pae<T: Trail>(&self, trail: &mut T) -> Result<Found, Exception> {
+    /// The table that the top level of PAE paging leads to. That level gives no rights and has no accessed flag.
+    fn pae_root(&self) -> Result<Gpa, Exception> {
         // SDM Vol. 3A, "PDPTE Registers": bits 2:1 and 8:5 are reserved.
         const RESERVED_IN_PDPTE: u64 = 0x1e6;
         let index = (self.gva.get() >> 30) & 3;
@@ -229,7 +230,7 @@ impl<M: GuestMemory + ?Sized> Walk<'_, M> {
         if pointer.0 & (self.paging.reserved() | Entry::NO_EXECUTE | RESERVED_IN_PDPTE) != 0 {
             return Err(self.fault(rights::PRESENT | rights::RESERVED));
         }
-        self.wide(2, pointer.frame(), trail)
+        Ok(pointer.frame())
     }
 
     /// `levels` levels of 64-bit entries from the table at `table`.

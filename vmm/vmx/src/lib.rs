@@ -7,7 +7,7 @@
 pub mod bitmap;
 mod controls;
 mod decode;
-//E pub mod entry_check;
+pub mod entry_check;
 mod event;
 pub mod field;
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::boot_stats::BootStats;
-use super::emulation::Emulation;
+use super::emulation::{Emulation, UnknownMsrs};
 use super::figures::Figures;
 use crate::guests::exec::{self, Marks};
 use crate::image::archive::{Archive, CONFIGURATION};
@@ -56,7 +56,14 @@ fn run(name: &str, archive: &Archive, what: &str, is_enough: impl Fn(&str) -> bo
     let directory = paths::created(paths::build()?.join("bench").join(name))?;
     let images = image::build(&archive.to_tar()?, &directory)?;
     progress::timed(what, || {
-        Emulation { name, disk: &images.bios, memory_mib: MEMORY_MIB, patience: PATIENCE }.run(is_enough)
+        Emulation {
+            name,
+            disk: &images.bios,
+            memory_mib: MEMORY_MIB,
+            unknown_msrs: UnknownMsrs::Fault,
+            patience: PATIENCE,
+        }
+        .run(is_enough)
     })
 }
 

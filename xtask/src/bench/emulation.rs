@@ -26,8 +26,19 @@ pub(crate) struct Emulation<'a> {
     pub(crate) disk: &'a Path,
     /// Memory in MiB.
     pub(crate) memory_mib: u32,
+    /// What an access to an MSR does that Bochs does not know.
+    pub(crate) unknown_msrs: UnknownMsrs,
     /// The longest that it may take.
     pub(crate) patience: Duration,
+}
+
+/// What an access to an MSR does that Bochs does not know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum UnknownMsrs {
+    /// It is #GP, as on a real processor.
+    Fault,
+    /// It reads as zero: Linux expects some of a real processor's that Bochs has not.
+    Ignore,
 }
 
 /// Ends the emulator whatever happens.
@@ -42,10 +53,10 @@ impl Drop for Running {
 }
 
 impl Emulation<'_> {
-    /// Runs it until `is_enough` accepts the serial output or the machine switches itself off; returns the output.
+    /// Runs it until `is_enough` accepts the serial output, and returns the output.
     ///
     /// # Errors
-    /// When time is up first, with the end of the output.
+    /// When time is up or the machine switches itself off first, with the end of the output.
     pub(crate) fn run(&self, is_enough: impl Fn(&str) -> bool) -> Result<String> {
         let directory = paths::build()?.join("runs").join(format!("{}-{}", self.name, std::process::id()));
         if directory.exists() {
@@ -81,6 +92,7 @@ impl Emulation<'_> {
             repeatable(
                 &bochs::configuration(&installed, size, crate::machine::Processor::Complete, wiring),
                 serial,
+                self.unknown_msrs,
             ),
         )?;
         std::fs::write(&script, bochs::DEBUGGER_SCRIPT)?;
@@ -106,19 +118,18 @@ impl Emulation<'_> {
         loop {
             let has_ended = machine.0.try_wait()?.is_some();
             let text = output();
-            if has_ended {
-                return Ok(text);
-            }
             if is_enough(&text) {
-                std::thread::sleep(GRACE);
+                if !has_ended {
+                    std::thread::sleep(GRACE);
+                }
                 return Ok(output());
             }
-            if Instant::now() > deadline {
+            if has_ended || Instant::now() > deadline {
                 let lines: Vec<&str> = text.lines().collect();
+                let why = if has_ended { "the machine ended too early" } else { "time is up" };
                 bail!(
-                    "{}: nothing more after {} s. The serial line's last words:\n{}",
+                    "{}: {why}. The serial line's last words:\n{}",
                     self.name,
-                    self.patience.as_secs(),
                     lines[lines.len().saturating_sub(SHOWN_LINES)..].join("\n")
                 );
             }
@@ -128,12 +139,16 @@ impl Emulation<'_> {
 }
 
 /// The usual configuration with what comes from outside taken away: the date, and the other end of the serial line.
-fn repeatable(configuration: &str, serial: &Path) -> String {
+fn repeatable(configuration: &str, serial: &Path, unknown_msrs: UnknownMsrs) -> String {
+    let ignore = u8::from(unknown_msrs == UnknownMsrs::Ignore);
     configuration
         .lines()
         .map(|line| match line.split_once(':') {
             Some(("clock", _)) => format!("clock: sync=none, time0={START}\n"),
             Some(("com1", _)) => format!("com1: enabled=1, mode=file, dev=\"{}\"\n", serial.display()),
+            Some(("cpu", _)) => {
+                format!("{}\n", line.replace("ignore_bad_msrs=0", &format!("ignore_bad_msrs={ignore}")))
+            }
             Some(("info", _)) => "info: action=ignore\n".to_owned(),
             Some(_) | None => format!("{line}\n"),
         })
@@ -146,12 +161,13 @@ mod tests {
 
     #[test]
     fn nothing_from_outside_is_left_in_the_configuration() {
-        let usual =
-            "cpu: model=x\nclock: sync=none, time0=utc\ncom1: enabled=1, mode=socket-client, dev=1:2\n";
-        let text = super::repeatable(usual, Path::new("/s"));
+        let usual = "cpu: model=x, ignore_bad_msrs=0\nclock: sync=none, time0=utc\n\
+                     com1: enabled=1, mode=socket-client, dev=1:2\n";
+        let text = super::repeatable(usual, Path::new("/s"), super::UnknownMsrs::Ignore);
         assert_eq!(
             text,
-            "cpu: model=x\nclock: sync=none, time0=1800000000\ncom1: enabled=1, mode=file, dev=\"/s\"\n"
+            "cpu: model=x, ignore_bad_msrs=1\nclock: sync=none, time0=1800000000\n\
+             com1: enabled=1, mode=file, dev=\"/s\"\n"
         );
     }
 }

@@ -1,12 +1,12 @@
 //! What the sections of the checks share: the VMCS, the modes that its fields say the guest will be in, and the
 //! tests of addresses.
 
+use super::Violation;
 use super::bits::{
     BASIC_32_BIT_ADDRESSES, CR3_LINEAR_ADDRESS_MASKING, CR4_LINEAR_ADDRESS_MASKING, S_CET_RESERVED,
     S_CET_SUPPRESS_AND_TRACKER,
 };
 use super::entry_controls::Injection;
-use super::Violation;
 use crate::field::{self, Field, FieldWidth};
 use crate::{Capabilities, Entry, Exit, PinBased, ProcessorBased, Secondary, VmcsAccess};
 use arch::{Cr0Flags, Cr4Flags, EferFlags, RFlags, Segment, SegmentRegister};
@@ -128,7 +128,8 @@ impl<'a, V: VmcsAccess> Checker<'a, V> {
 
     /// The bits of `address` beyond those that pointers in the VMCS may have.
     pub(super) fn beyond_pointer(&self, address: u64) -> u64 {
-        let high = if self.capabilities.basic & BASIC_32_BIT_ADDRESSES == 0 { 0 } else { address >> 32 << 32 };
+        let high =
+            if self.capabilities.basic & BASIC_32_BIT_ADDRESSES == 0 { 0 } else { address >> 32 << 32 };
         self.beyond_physical(address) | high
     }
 

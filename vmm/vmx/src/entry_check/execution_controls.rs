@@ -188,21 +188,16 @@ fn ept_pointer<V: VmcsAccess>(checker: &mut Checker<'_, V>) {
     let rule = "EPTP: bit 7 must be 0 where supervisor shadow-stack control is not supported";
     checker.rule(rule, pointer, shadow_stack);
     checker.no_bits("EPTP: bits 11:8 must be 0", pointer & 0xf00);
-    checker.no_bits(
-        "EPTP: no bit beyond the physical-address width may be 1",
-        checker.beyond_physical(pointer),
-    );
+    checker
+        .no_bits("EPTP: no bit beyond the physical-address width may be 1", checker.beyond_physical(pointer));
 }
 
 /// Features that stand on EPT, and their tables.
 fn ept_features<V: VmcsAccess>(checker: &mut Checker<'_, V>) {
     let secondary = checker.secondary;
     if !secondary.contains(Secondary::EPT) {
-        let needy = Secondary::UNRESTRICTED_GUEST
-            | PML
-            | MODE_BASED_EXECUTE
-            | SUB_PAGE_WRITE
-            | TRACE_GUEST_PHYSICAL;
+        let needy =
+            Secondary::UNRESTRICTED_GUEST | PML | MODE_BASED_EXECUTE | SUB_PAGE_WRITE | TRACE_GUEST_PHYSICAL;
         checker.no_bits(
             "secondary processor-based controls: unrestricted guest, PML, mode-based execute control, sub-page \
              write permissions and Intel PT at guest-physical addresses need \"enable EPT\"",

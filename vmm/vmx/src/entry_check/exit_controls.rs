@@ -34,11 +34,6 @@ pub(super) fn check<V: VmcsAccess>(checker: &mut Checker<'_, V>) {
             !checker.exit.contains(SAVE_PREEMPTION_TIMER),
         );
     }
-    msr_area!(
-        checker,
-        "VM-exit MSR-store",
-        field::VM_EXIT_MSR_STORE_COUNT,
-        field::VM_EXIT_MSR_STORE_ADDRESS
-    );
+    msr_area!(checker, "VM-exit MSR-store", field::VM_EXIT_MSR_STORE_COUNT, field::VM_EXIT_MSR_STORE_ADDRESS);
     msr_area!(checker, "VM-exit MSR-load", field::VM_EXIT_MSR_LOAD_COUNT, field::VM_EXIT_MSR_LOAD_ADDRESS);
 }

@@ -54,10 +54,8 @@ fn control_registers<V: VmcsAccess>(checker: &mut Checker<'_, V>) {
         checker.rule(rule, cr4.bits(), !cr4.contains(Cr4Flags::PCID));
     }
     let cr3 = checker.read(field::GUEST_CR3);
-    checker.no_bits(
-        "guest CR3: no bit beyond the physical-address width may be 1",
-        checker.cr3_reserved(cr3),
-    );
+    checker
+        .no_bits("guest CR3: no bit beyond the physical-address width may be 1", checker.cr3_reserved(cr3));
 }
 
 fn debug_registers<V: VmcsAccess>(checker: &mut Checker<'_, V>) {

@@ -37,10 +37,7 @@ fn control_registers<V: VmcsAccess>(checker: &mut Checker<'_, V>) {
     let cet = Cr4Flags::from_bits_retain(cr4).contains(Cr4Flags::CONTROL_FLOW_ENFORCEMENT);
     checker.rule("host CR4.CET needs host CR0.WP", cr4, write_protect || !cet);
     let cr3 = checker.read(field::HOST_CR3);
-    checker.no_bits(
-        "host CR3: no bit beyond the physical-address width may be 1",
-        checker.cr3_reserved(cr3),
-    );
+    checker.no_bits("host CR3: no bit beyond the physical-address width may be 1", checker.cr3_reserved(cr3));
 }
 
 fn msrs<V: VmcsAccess>(checker: &mut Checker<'_, V>) {
@@ -135,11 +132,7 @@ fn address_space_size<V: VmcsAccess>(checker: &mut Checker<'_, V>) {
             checker.entry.bits(),
             !checker.entry.contains(Entry::IA32E_MODE_GUEST),
         );
-        checker.rule(
-            "host CR4.PCIDE must be 0 for a 32-bit host",
-            cr4.bits(),
-            !cr4.contains(Cr4Flags::PCID),
-        );
+        checker.rule("host CR4.PCIDE must be 0 for a 32-bit host", cr4.bits(), !cr4.contains(Cr4Flags::PCID));
         checker.no_bits("host RIP: bits 63:32 must be 0 for a 32-bit host", rip >> 32 << 32);
     }
 }
