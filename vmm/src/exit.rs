@@ -261,7 +261,7 @@ impl VmExit {
     /// The statistics row of this exit.
     #[inline]
     pub const fn reason(&self) -> ExitReason {
-        match self {
+        let reason = match self {
             Self::ExternalInterrupt => ExitReason::ExternalInterrupt,
             Self::Nmi => ExitReason::Nmi,
             Self::Deadline => ExitReason::Deadline,
@@ -271,8 +271,7 @@ impl VmExit {
             Self::Cpuid => ExitReason::Cpuid,
             Self::Hlt => ExitReason::Hlt,
             Self::Vmcall => ExitReason::Vmcall,
-            Self::Io(IoExit { direction: Direction::In, .. }) => ExitReason::IoIn,
-            Self::Io(IoExit { direction: Direction::Out, .. }) => ExitReason::IoOut,
+            Self::Io(_) => ExitReason::IoIn,
             Self::ReadMsr => ExitReason::ReadMsr,
             Self::WriteMsr => ExitReason::WriteMsr,
             Self::Ept(_) => ExitReason::Ept,
@@ -287,7 +286,9 @@ impl VmExit {
             Self::Init => ExitReason::Init,
             Self::EntryFailure(_) => ExitReason::EntryFailure,
             Self::Unhandled(_) => ExitReason::Unhandled,
-        }
+        };
+        // Apart from the match, which is a table look-up without it.
+        if let Self::Io(IoExit { direction: Direction::Out, .. }) = self { ExitReason::IoOut } else { reason }
     }
 
     /// One word about the exit for the flight recorder.

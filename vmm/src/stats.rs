@@ -15,14 +15,24 @@ pub struct ReasonStats {
 /// One exit, as the flight recorder keeps it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ExitRecord {
-    /// Why.
-    pub reason: ExitReason,
-    /// The port, address or qualification, by reason.
-    pub detail: u64,
-    /// The guest's RIP at the exit that was recorded last before this one was handled, or 0.
+    /// The exit.
+    pub exit: VmExit,
+    /// The guest's RIP at the exit where it was read, else 0.
     pub rip: u64,
     /// The host's TSC at the exit.
     pub at: Tsc,
+}
+
+impl ExitRecord {
+    /// Why.
+    pub const fn reason(&self) -> ExitReason {
+        self.exit.reason()
+    }
+
+    /// The port, address or qualification, by reason.
+    pub fn detail(&self) -> u64 {
+        self.exit.detail()
+    }
 }
 
 /// How many exits the flight recorder keeps.
@@ -35,8 +45,8 @@ pub struct Stats {
     /// Ticks in the guest.
     guest_ticks: u64,
     records: [ExitRecord; RECORDED_EXITS],
-    next_record: usize,
-    recorded: u64,
+    /// How many exits were recorded in all.
+    recorded: usize,
     entered_at: Tsc,
 }
 
@@ -49,12 +59,11 @@ impl Default for Stats {
 impl Stats {
     /// All zero.
     pub const fn new() -> Self {
-        let nothing = ExitRecord { reason: ExitReason::Unhandled, detail: 0, rip: 0, at: Tsc(0) };
+        let nothing = ExitRecord { exit: VmExit::ExternalInterrupt, rip: 0, at: Tsc(0) };
         Self {
             by_reason: [ReasonStats { count: 0, host_ticks: 0 }; ExitReason::COUNT],
             guest_ticks: 0,
             records: [nothing; RECORDED_EXITS],
-            next_record: 0,
             recorded: 0,
             entered_at: Tsc(0),
         }
@@ -70,16 +79,14 @@ impl Stats {
     #[inline]
     pub(crate) fn exit(&mut self, exit: &VmExit, now: Tsc) {
         self.guest_ticks += now.0.wrapping_sub(self.entered_at.0);
-        let slot = &mut self.records[self.next_record % RECORDED_EXITS];
-        *slot = ExitRecord { reason: exit.reason(), detail: exit.detail(), rip: 0, at: now };
-        self.next_record = (self.next_record + 1) % RECORDED_EXITS;
-        self.recorded += 1;
+        self.records[self.recorded % RECORDED_EXITS] = ExitRecord { exit: *exit, rip: 0, at: now };
+        self.recorded = self.recorded.wrapping_add(1);
     }
 
     /// Adds the guest's RIP to the last exit's record; done where RIP was read anyway.
     #[inline]
     pub(crate) fn note_rip(&mut self, rip: u64) {
-        self.records[(self.next_record + RECORDED_EXITS - 1) % RECORDED_EXITS].rip = rip;
+        self.records[self.recorded.wrapping_sub(1) % RECORDED_EXITS].rip = rip;
     }
 
     /// Charges `ticks` of handling to `reason`.
@@ -112,9 +119,8 @@ impl Stats {
 
     /// The last exits, oldest first.
     pub fn records(&self) -> impl Iterator<Item = &ExitRecord> {
-        let kept = usize::try_from(self.recorded).unwrap_or(usize::MAX).min(RECORDED_EXITS);
-        let first = self.next_record + RECORDED_EXITS - kept;
-        (first..first + kept).map(|index| &self.records[index % RECORDED_EXITS])
+        let kept = self.recorded.min(RECORDED_EXITS);
+        (self.recorded - kept..self.recorded).map(|index| &self.records[index % RECORDED_EXITS])
     }
 }
 

@@ -106,6 +106,7 @@ impl Fleet {
         guest.detail.clear();
         guest.last_stats = None;
         report::started(&guest.config.name, &machine);
+        report::check_entry(&guest.config.name, &machine, self.cpu.capabilities());
         guest.phase = Phase::Running(Box::new(machine));
         self.loaded = Some(index);
         let weight = Weight::new(guest.config.weight).unwrap_or(Weight::DEFAULT);
@@ -162,12 +163,11 @@ impl Fleet {
     /// Takes the machine at `index` apart: dump, counters, memory back, policy.
     fn end(&mut self, index: usize, reason: StopReason) -> Ended {
         self.load(index);
-        let physical_bits = hal::cpu::cpuid(0x8000_0008, 0).eax.to_le_bytes()[0];
         let capabilities = *self.cpu.capabilities();
         let guest = &mut self.guests[index];
         let name = guest.config.name.clone();
         if let Some(machine) = guest.machine() {
-            report::ended(&name, machine, reason, &capabilities, physical_bits);
+            report::ended(&name, machine, reason, &capabilities);
             guest.last_stats = Some(machine.vcpu.stats().clone());
         }
         let why = reason.to_string();

@@ -63,11 +63,13 @@ impl Context {
     pub(crate) fn of(cpu: &impl Cpu) -> Self {
         const LONG: u32 = 1 << 13;
         const DEFAULT_32: u32 = 1 << 14;
-        let (cr0, rflags) = (cpu.cr0(), cpu.rflags());
+        let rflags = cpu.rflags();
+        let paging = Paging::with_rflags(cpu, rflags);
+        let (cr0, efer) = (paging.cr0(), paging.efer());
         let code = cpu.access_rights(SegmentRegister::Cs);
         let mode = if !cr0.contains(Cr0Flags::PROTECTED_MODE_ENABLE) {
             Mode::Real
-        } else if cpu.efer().contains(EferFlags::LONG_MODE_ACTIVE) && code & LONG != 0 {
+        } else if efer.contains(EferFlags::LONG_MODE_ACTIVE) && code & LONG != 0 {
             Mode::Long
         } else if rflags.contains(RFlags::VIRTUAL_8086_MODE) {
             Mode::Virtual8086
@@ -86,7 +88,7 @@ impl Context {
             code_size,
             cpl,
             rflags,
-            paging: Paging::of(cpu),
+            paging,
             checks_alignment: cpl == 3
                 && cr0.contains(Cr0Flags::ALIGNMENT_MASK)
                 && rflags.contains(RFlags::ALIGNMENT_CHECK),

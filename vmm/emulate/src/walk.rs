@@ -73,6 +73,12 @@ impl Paging {
     /// The paging of `cpu` as it is now.
     #[inline]
     pub fn of(cpu: &impl Cpu) -> Self {
+        Self::with_rflags(cpu, cpu.rflags())
+    }
+
+    /// The paging of `cpu`, whose RFLAGS the caller has read already.
+    #[inline]
+    pub(crate) fn with_rflags(cpu: &impl Cpu, rflags: RFlags) -> Self {
         let (cr0, cr4, efer) = (cpu.cr0(), cpu.cr4(), cpu.efer());
         let mode = if !cr0.contains(Cr0Flags::PAGING) {
             Mode::Off
@@ -90,7 +96,7 @@ impl Paging {
             cr3: cpu.cr3(),
             cr4,
             efer,
-            alignment_check: cpu.rflags().contains(RFlags::ALIGNMENT_CHECK),
+            alignment_check: rflags.contains(RFlags::ALIGNMENT_CHECK),
             pkru: if cr4.contains(Cr4Flags::PROTECTION_KEY_USER) { cpu.pkru() } else { 0 },
             pdptes: if mode == Mode::Pae { cpu.pdptes() } else { None },
             features: PagingFeatures {
@@ -98,6 +104,18 @@ impl Paging {
                 gib_pages: features.gib_pages,
             },
         }
+    }
+
+    /// CR0 as it was read.
+    #[inline]
+    pub(crate) const fn cr0(&self) -> Cr0Flags {
+        self.cr0
+    }
+
+    /// IA32_EFER as it was read.
+    #[inline]
+    pub(crate) const fn efer(&self) -> EferFlags {
+        self.efer
     }
 
     /// How many low bits of a linear address are significant; the others repeat the highest of them.

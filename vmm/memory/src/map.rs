@@ -102,15 +102,13 @@ impl<B: Block> MemoryMap<B> {
         self.regions.iter().map(Region::size).sum()
     }
 
-    /// The region that holds `gpa`, and the offset in it. A guest has a handful of regions, for which going
-    /// through them takes fewer instructions than bisecting.
+    /// The region that holds `gpa`, and the offset in it.
     #[inline]
     fn locate(&self, gpa: Gpa) -> Option<(&Region<B>, u64)> {
-        self.regions.iter().find_map(|region| {
-            // Below the region the distance wraps and is past any size.
-            let offset = gpa - region.base;
-            (offset < region.size()).then_some((region, offset))
-        })
+        let index = self.regions.partition_point(|region| region.base <= gpa).checked_sub(1)?;
+        let region = self.regions.get(index)?;
+        let offset = gpa - region.base;
+        (offset < region.size()).then_some((region, offset))
     }
 
     /// Calls `copy` with each piece of `length` bytes at `gpa`: block, offset in the block, range in the buffer.

@@ -173,6 +173,15 @@ impl<V: VmcsAccess> VmxBackend<V> {
         self.event_pending = true;
     }
 
+    /// Under STI or MOV SS blocking with RFLAGS.TF set, the single step must be pending, or the entry is refused
+    /// (SDM Vol. 3C, "Checks on Guest Non-Register State").
+    fn keep_step_pending(&mut self) {
+        let blocked = self.vmcs.read(field::GUEST_INTERRUPTIBILITY) & 3 != 0;
+        if blocked && self.vmcs.read(field::GUEST_RFLAGS) & RFlags::TRAP_FLAG.bits() != 0 {
+            self.vmcs.write(field::GUEST_PENDING_DEBUG_EXCEPTIONS, PENDING_BS);
+        }
+    }
+
     fn segment_fields(register: SegmentRegister) -> &'static field::SegmentFields {
         &field::SEGMENTS[register as usize]
     }
@@ -382,12 +391,20 @@ impl<V: VmcsAccess> VcpuBackend for VmxBackend<V> {
                 Combined::DoubleFault | Combined::Shutdown => event = Event::Exception(Exception::DoubleFault),
             }
         }
-        let (info, code) = event::encode(event);
+        let (mut info, code) = event::encode(event);
         if let Some(code) = code {
-            self.vmcs.write(field::VM_ENTRY_EXCEPTION_ERROR_CODE, code);
+            if self.cr0().contains(Cr0Flags::PROTECTED_MODE_ENABLE) {
+                self.vmcs.write(field::VM_ENTRY_EXCEPTION_ERROR_CODE, code);
+            } else {
+                // Real mode pushes no error code, and the entry checks refuse one there.
+                info &= !event::HAS_ERROR_CODE;
+            }
         }
         self.vmcs.write(field::VM_ENTRY_INTERRUPTION_INFO, info);
         self.event_pending = true;
+        if let Event::Exception(Exception::Debug { .. }) = event {
+            self.keep_step_pending();
+        }
     }
 
     fn set_interrupt_window(&mut self, wanted: bool) {
@@ -446,6 +463,7 @@ impl<V: VmcsAccess> VcpuBackend for VmxBackend<V> {
         self.vmcs.write(field::GUEST_PAT, state.pat);
         self.vmcs.write(field::GUEST_INTERRUPTIBILITY, u32::from(state.interruptibility.bits()));
         self.vmcs.write(field::GUEST_PENDING_DEBUG_EXCEPTIONS, 0);
+        self.keep_step_pending();
         self.vmcs.write(field::VM_ENTRY_INTERRUPTION_INFO, 0);
         self.event_pending = false;
         self.set_interrupt_window(false);
@@ -550,6 +568,23 @@ mod tests {
         backend.inject(Event::Exception(Exception::GeneralProtection(0)));
         backend.inject(Event::Exception(Exception::SegmentNotPresent(8)));
         assert_eq!(backend.vmcs().read(field::VM_ENTRY_INTERRUPTION_INFO) & 0xff, 8);
+    }
+
+    #[test]
+    fn real_mode_gets_no_error_code() {
+        let mut backend = backend();
+        backend.restore(&CpuState::reset());
+        backend.inject(Event::Exception(Exception::GeneralProtection(0)));
+        assert_eq!(backend.vmcs().read(field::VM_ENTRY_INTERRUPTION_INFO), 0x8000_030d);
+    }
+
+    #[test]
+    fn a_debug_exception_in_the_shadow_of_mov_ss_keeps_the_step_pending() {
+        let mut backend = backend();
+        backend.vmcs.set(field::GUEST_RFLAGS, 0x102);
+        backend.vmcs.set(field::GUEST_INTERRUPTIBILITY, 2);
+        backend.inject(Event::Exception(Exception::Debug { dr6: 1 }));
+        assert_eq!(backend.vmcs().read(field::GUEST_PENDING_DEBUG_EXCEPTIONS), PENDING_BS);
     }
 
     #[test]

@@ -104,7 +104,7 @@ fn init_script() -> String {
     for (module, _, parameters) in MODULES {
         script.push_str(&format!("/bin/busybox insmod /{module}.ko {parameters}\n"));
     }
-    script.push_str(&format!("/kvm-runner /testkit test=bench\n/bin/busybox poweroff -f\n"));
+    script.push_str("/kvm-runner /testkit test=bench\n/bin/busybox poweroff -f\n");
     script
 }
 

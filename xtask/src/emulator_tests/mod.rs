@@ -41,6 +41,8 @@ pub(crate) fn run(kind: Kind, filter: &str) -> Result<Total> {
         return Ok(total);
     }
     crate::machine::emulator::prepare(kind)?;
+    // Without a kernel no test says anything.
+    crate::image::kernel::build()?;
     let lab = Lab::new(kind);
     progress::note(format_args!("{} tests", selected.len()));
     for case in &selected {

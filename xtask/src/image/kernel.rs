@@ -1,25 +1,33 @@
 //! Building for the bare machine: the kernel and our own test guests.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail};
 
 use crate::{paths, progress, setup};
 
-/// Builds the hypervisor, once in a run of this command, and returns its ELF file.
+/// Builds the hypervisor and returns its ELF file.
 pub(crate) fn build() -> Result<PathBuf> {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    if let Some(path) = BUILT.get() {
-        return Ok(path.clone());
-    }
-    let path = build_package("kernel")?;
-    Ok(BUILT.get_or_init(|| path).clone())
+    build_package("kernel")
 }
 
-/// Builds `package` of this workspace for the bare machine, in release mode, and returns its ELF file.
+/// Builds `package` of this workspace for the bare machine, in release mode, and returns its ELF file. Asked again in
+/// the same run of this command, it does nothing more.
 pub(crate) fn build_package(package: &str) -> Result<PathBuf> {
+    static BUILT: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
+    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(path) = built.get(package) {
+        return Ok(path.clone());
+    }
+    let path = compile(package)?;
+    built.insert(package.to_owned(), path.clone());
+    Ok(path)
+}
+
+fn compile(package: &str) -> Result<PathBuf> {
     let core = setup::rust::ensure_target()?;
     progress::step(format_args!("building {package}"));
     let mut cargo = Command::new("cargo");

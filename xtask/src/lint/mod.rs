@@ -110,7 +110,8 @@ fn clippy_bare() -> Result<()> {
 
 fn clippy_runner() -> Result<()> {
     let target = paths::build()?.join("kvm-runner");
-    let mut command = cargo(&["clippy", "--quiet", "--locked", "--target-dir"]);
+    let mut command =
+        cargo(&["clippy", "--quiet", "--locked", "--target", "x86_64-unknown-linux-gnu", "--target-dir"]);
     command
         .arg(target)
         .args(["--", "--deny", "warnings"])

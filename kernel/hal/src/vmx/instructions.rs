@@ -67,16 +67,16 @@ with_operand! {
     vmclear, "vmclear"
 }
 
-/// VMREAD of the current VMCS; 0 if there is none or it has no such field.
+/// VMREAD of the current VMCS; any value if there is none or it has no such field.
 ///
 /// # Safety
 /// In VMX root operation.
 #[inline(always)]
 pub(super) unsafe fn vmread(encoding: u32) -> u64 {
-    let mut value: u64 = 0;
-    // SAFETY: reads the current VMCS; a failure leaves `value` alone.
+    let value: u64;
+    // SAFETY: reads the current VMCS; a failure leaves what was in the register, which is some number too.
     unsafe {
-        asm!("vmread {value}, {field}", value = inout(reg) value, field = in(reg) u64::from(encoding), options(nostack));
+        asm!("vmread {value}, {field}", value = lateout(reg) value, field = in(reg) u64::from(encoding), options(nostack));
     }
     value
 }

@@ -46,59 +46,65 @@ impl Rights {
         self.granted & Entry::ACCESSED != 0
     }
 
+    #[inline]
+    const fn user_page(self) -> bool {
+        self.granted & Entry::USER != 0
+    }
+
+    #[inline]
+    const fn writable(self) -> bool {
+        self.granted & Entry::WRITABLE != 0
+    }
+
+    /// With EFER.NXE clear the bit is reserved and the walk has refused it; 32-bit entries have none.
+    #[inline]
+    const fn executable(self) -> bool {
+        self.withheld & Entry::NO_EXECUTE == 0
+    }
+
     /// Zero if the access is allowed, else the P and PK bits of the error code.
     #[inline]
     pub(super) fn denied(self, paging: &Paging, leaf: Entry, access: Access, privilege: Privilege) -> u32 {
-        let writable = self.granted & Entry::WRITABLE != 0;
-        // With EFER.NXE clear the bit is reserved and the walk has refused it; 32-bit entries have none.
-        let executable = self.withheld & Entry::NO_EXECUTE == 0;
-        if self.granted & Entry::USER != 0 {
-            return user_page_denied(paging, leaf, writable, executable, access, privilege);
+        if self.user_page() {
+            return self.denied_in_user_page(paging, leaf, access, privilege);
         }
         let allowed = match privilege {
             Privilege::User => false,
             Privilege::Supervisor | Privilege::Implicit => match access {
                 Access::Read => true,
-                Access::Write => writable || !paging.cr0.contains(Cr0Flags::WRITE_PROTECT),
-                Access::Execute => executable,
+                Access::Write => self.writable() || !paging.cr0.contains(Cr0Flags::WRITE_PROTECT),
+                Access::Execute => self.executable(),
             },
         };
         if allowed { 0 } else { PRESENT }
     }
-}
 
-/// [`Rights::denied`] for a user page, where SMAP, SMEP and protection keys have a say.
-fn user_page_denied(
-    paging: &Paging,
-    leaf: Entry,
-    writable: bool,
-    executable: bool,
-    access: Access,
-    privilege: Privilege,
-) -> u32 {
-    let write_protect = paging.cr0.contains(Cr0Flags::WRITE_PROTECT);
-    let smap = paging.cr4.contains(Cr4Flags::SUPERVISOR_MODE_ACCESS_PREVENTION);
-    let smep = paging.cr4.contains(Cr4Flags::SUPERVISOR_MODE_EXECUTION_PROTECTION);
-    let data_open = match privilege {
-        Privilege::User => true,
-        Privilege::Supervisor => !smap || paging.alignment_check,
-        Privilege::Implicit => !smap,
-    };
-    let allowed = match (access, privilege) {
-        (Access::Read, _) => data_open,
-        (Access::Write, Privilege::User) => writable,
-        (Access::Write, Privilege::Supervisor | Privilege::Implicit) => {
-            data_open && (writable || !write_protect)
+    /// [`Self::denied`] where SMAP, SMEP and protection keys have a say.
+    fn denied_in_user_page(self, paging: &Paging, leaf: Entry, access: Access, privilege: Privilege) -> u32 {
+        let write_protect = paging.cr0.contains(Cr0Flags::WRITE_PROTECT);
+        let smap = paging.cr4.contains(Cr4Flags::SUPERVISOR_MODE_ACCESS_PREVENTION);
+        let smep = paging.cr4.contains(Cr4Flags::SUPERVISOR_MODE_EXECUTION_PROTECTION);
+        let data_open = match privilege {
+            Privilege::User => true,
+            Privilege::Supervisor => !smap || paging.alignment_check,
+            Privilege::Implicit => !smap,
+        };
+        let allowed = match (access, privilege) {
+            (Access::Read, Privilege::User | Privilege::Supervisor | Privilege::Implicit) => data_open,
+            (Access::Write, Privilege::User) => self.writable(),
+            (Access::Write, Privilege::Supervisor | Privilege::Implicit) => {
+                data_open && (self.writable() || !write_protect)
+            }
+            (Access::Execute, Privilege::User) => self.executable(),
+            (Access::Execute, Privilege::Supervisor | Privilege::Implicit) => self.executable() && !smep,
+        };
+        if key_denies(paging, leaf, access, privilege) {
+            PRESENT | PROTECTION_KEY
+        } else if allowed {
+            0
+        } else {
+            PRESENT
         }
-        (Access::Execute, Privilege::User) => executable,
-        (Access::Execute, Privilege::Supervisor | Privilege::Implicit) => executable && !smep,
-    };
-    if key_denies(paging, leaf, access, privilege) {
-        PRESENT | PROTECTION_KEY
-    } else if allowed {
-        0
-    } else {
-        PRESENT
     }
 }
 

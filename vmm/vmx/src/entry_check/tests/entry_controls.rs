@@ -26,10 +26,10 @@ pub(super) fn cases() -> Vec<Case> {
         "VM-entry controls: \"entry to SMM\" and \"deactivate dual-monitor treatment\" must be 0 outside SMM";
     vec![
         case(long, "VM-entry controls: the bits that the capability MSR fixes to 1 must be 1", |s| {
-            s.capabilities.entry |= 1 << 13
+            s.capabilities.entry |= 1 << 13;
         }),
         case(long, "VM-entry controls: the bits that the capability MSR fixes to 0 must be 0", |s| {
-            s.capabilities.entry &= !(u64::from(Entry::LOAD_PAT.bits()) << 32)
+            s.capabilities.entry &= !(u64::from(Entry::LOAD_PAT.bits()) << 32);
         }),
         case(long, kind(), inject(0x8000_0130)),
         case(long, kind(), |s| {

@@ -162,7 +162,7 @@ fn interrupts() -> Vec<Case> {
             |s| s.flip(field::VM_EXIT_CONTROLS, Exit::ACKNOWLEDGE_INTERRUPT.bits()),
         ),
         case(with_posted_interrupts, "posted-interrupt notification vector: bits 15:8 must be 0", |s| {
-            s.set(field::POSTED_INTERRUPT_VECTOR, 0x100)
+            s.set(field::POSTED_INTERRUPT_VECTOR, 0x100);
         }),
         case(with_posted_interrupts, "posted-interrupt descriptor address: bits 5:0 must be 0", |s| {
             s.set(field::POSTED_INTERRUPT_DESCRIPTOR, 0x20);

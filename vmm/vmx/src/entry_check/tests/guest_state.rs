@@ -52,7 +52,7 @@ fn activity() -> Vec<Case> {
     let without = |bit: u64| {
         move |s: &mut Subject| {
             s.capabilities.misc &= !bit;
-            s.set(field::GUEST_ACTIVITY, u32::try_from(bit.ilog2() - 5).unwrap_or(0));
+            s.set(field::GUEST_ACTIVITY, bit.ilog2() - 5);
         }
     };
     vec![

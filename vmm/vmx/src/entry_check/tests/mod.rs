@@ -153,7 +153,7 @@ fn pae() -> Subject {
     let mut state = protected_state();
     state.cr4 = Cr4Flags::PHYSICAL_ADDRESS_EXTENSION;
     let mut subject = subject(&state);
-    subject.set(field::GUEST_PDPTE0, BEYOND / 2 | 1);
+    subject.set(field::GUEST_PDPTE0, (BEYOND / 2) | 1);
     subject.set(field::GUEST_PDPTE1, !1);
     subject
 }
