@@ -102,8 +102,8 @@ pub trait VcpuBackend {
     fn gprs_mut(&mut self) -> &mut Gprs;
 
     /// Moves RIP past the instruction that exited, ends STI and MOV SS blocking, and makes the single-step trap
-    /// pending when RFLAGS.TF is set.
-    fn advance(&mut self);
+    /// pending when RFLAGS.TF is set. Returns where the instruction was.
+    fn advance(&mut self) -> u64;
 
     /// Moves RIP to `rip` after emulation, with the same effects as [`Self::advance`].
     fn advance_to(&mut self, rip: u64);
@@ -188,6 +188,10 @@ pub trait VcpuBackend {
 
     /// What blocks events now.
     fn interruptibility(&self) -> Interruptibility;
+
+    /// Has the event, if any, whose delivery the last exit cut off delivered again on the next entry. Called for
+    /// every exit that can do so: EPT faults and exceptions. A backend that does this by itself has nothing to do.
+    fn recover_event(&mut self) {}
 
     /// Whether the next entry delivers an event already: one that an exit cut off, or an injected one.
     fn has_pending_event(&self) -> bool;

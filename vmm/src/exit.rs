@@ -40,9 +40,10 @@ pub enum MemoryAccess {
 pub struct EptFault {
     /// The guest-physical address.
     pub gpa: Gpa,
-    /// The linear address, if the access had one and it was translated already. `None` during a walk of the
-    /// guest's own page tables.
-    pub gva: Option<Gva>,
+    /// The linear address of the access; only of use if `translated`.
+    pub gva: Gva,
+    /// Whether the access was to the translation of `gva`, and not to the guest's own page tables on the way.
+    pub translated: bool,
     /// How it was accessed.
     pub access: MemoryAccess,
 }
@@ -425,6 +426,9 @@ pub enum Event {
     /// An exception.
     Exception(Exception),
 }
+
+// Every exit is copied into the flight recorder: four words.
+const _: () = assert!(size_of::<VmExit>() <= 32);
 
 #[cfg(test)]
 mod tests {

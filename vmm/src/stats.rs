@@ -17,7 +17,7 @@ pub struct ReasonStats {
 pub struct ExitRecord {
     /// The exit.
     pub exit: VmExit,
-    /// The guest's RIP at the exit where it was read, else 0.
+    /// The guest's RIP at the exit, if it was an instruction's; else 0.
     pub rip: u64,
     /// The host's TSC at the exit.
     pub at: Tsc,
@@ -42,12 +42,11 @@ pub const RECORDED_EXITS: usize = 64;
 #[derive(Clone, Debug)]
 pub struct Stats {
     by_reason: [ReasonStats; ExitReason::COUNT],
-    /// Ticks in the guest.
-    guest_ticks: u64,
+    /// Ticks of all turns on a core, guest and hypervisor together.
+    turn_ticks: u64,
     records: [ExitRecord; RECORDED_EXITS],
     /// How many exits were recorded in all.
     recorded: usize,
-    entered_at: Tsc,
 }
 
 impl Default for Stats {
@@ -62,30 +61,27 @@ impl Stats {
         let nothing = ExitRecord { exit: VmExit::ExternalInterrupt, rip: 0, at: Tsc(0) };
         Self {
             by_reason: [ReasonStats { count: 0, host_ticks: 0 }; ExitReason::COUNT],
-            guest_ticks: 0,
+            turn_ticks: 0,
             records: [nothing; RECORDED_EXITS],
             recorded: 0,
-            entered_at: Tsc(0),
         }
     }
 
-    /// Notes an entry at `now`.
-    #[inline]
-    pub(crate) const fn enter(&mut self, now: Tsc) {
-        self.entered_at = now;
+    /// Adds a turn on a core: from before the first entry to after the last exit was handled.
+    pub(crate) const fn add_turn(&mut self, ticks: u64) {
+        self.turn_ticks += ticks;
     }
 
     /// Notes an exit at `now`.
     #[inline]
     pub(crate) fn exit(&mut self, exit: &VmExit, now: Tsc) {
-        self.guest_ticks += now.0.wrapping_sub(self.entered_at.0);
         self.records[self.recorded % RECORDED_EXITS] = ExitRecord { exit: *exit, rip: 0, at: now };
         self.recorded = self.recorded.wrapping_add(1);
     }
 
-    /// Adds the guest's RIP to the last exit's record; done where RIP was read anyway.
+    /// Adds the guest's RIP to the last exit's record, where it was read anyway.
     #[inline]
-    pub(crate) fn note_rip(&mut self, rip: u64) {
+    pub(crate) const fn note_rip(&mut self, rip: u64) {
         self.records[self.recorded.wrapping_sub(1) % RECORDED_EXITS].rip = rip;
     }
 
@@ -112,9 +108,9 @@ impl Stats {
         self.by_reason.iter().map(|row| row.host_ticks).sum()
     }
 
-    /// Ticks in the guest.
-    pub const fn guest_ticks(&self) -> u64 {
-        self.guest_ticks
+    /// Ticks in the guest, up to the end of its last turn.
+    pub fn guest_ticks(&self) -> u64 {
+        self.turn_ticks.saturating_sub(self.host_ticks())
     }
 
     /// The last exits, oldest first.
@@ -141,9 +137,9 @@ mod tests {
     #[test]
     fn ticks_are_charged_to_the_reason_and_to_the_guest() {
         let mut stats = Stats::new();
-        stats.enter(Tsc(10));
         stats.exit(&VmExit::Hlt, Tsc(25));
         stats.charge(ExitReason::Hlt, 7);
+        stats.add_turn(22);
         assert_eq!(stats.reason(ExitReason::Hlt), ReasonStats { count: 1, host_ticks: 7 });
         assert_eq!((stats.exits(), stats.host_ticks(), stats.guest_ticks()), (1, 7, 15));
     }

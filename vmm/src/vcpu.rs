@@ -67,6 +67,10 @@ pub struct Vcpu<B> {
     pub(crate) stats: Stats,
     /// The host's TSC of the next guest timer: local APIC or device.
     pub(crate) timer: Tsc,
+    /// The end of the turn on the core.
+    slice_end: Tsc,
+    /// The earlier of the two: how long the guest may run.
+    deadline: Tsc,
     /// Events must be looked at before the next entry.
     pub(crate) events_changed: bool,
     nmi_pending: bool,
@@ -109,6 +113,8 @@ impl<B: VcpuBackend> Vcpu<B> {
             tsc_offset: config.tsc_offset,
             stats: Stats::new(),
             timer: Tsc(0),
+            slice_end: Tsc(0),
+            deadline: Tsc(0),
             events_changed: true,
             nmi_pending: false,
             run_state: RunState::Runnable,
@@ -225,25 +231,27 @@ impl<B: VcpuBackend> Vcpu<B> {
             }
             RunState::Stopped(reason) => return Leave::Stopped(reason),
         }
-        loop {
-            if now >= self.timer {
+        self.slice_end = slice_end;
+        self.deadline = slice_end.min(self.timer);
+        let started = now;
+        let leave = loop {
+            if now >= self.deadline {
                 self.fire_timers(vm, now);
-            }
-            if now >= slice_end {
-                self.last_rip = self.backend.rip();
-                return Leave::SliceEnd;
+                if now >= slice_end {
+                    break Leave::SliceEnd;
+                }
             }
             if self.events_changed {
                 self.deliver_events(&mut vm.platform);
             }
-            self.stats.enter(now);
-            let exit = self.backend.run(now, slice_end.min(self.timer));
+            let exit = self.backend.run(now, self.deadline);
             now = self.backend.tsc();
             self.stats.exit(&exit, now);
             let reason = exit.reason();
             let leave = match exits::handle(self, vm, exit, now) {
                 Outcome::Advance => {
-                    self.backend.advance();
+                    let rip = self.backend.advance();
+                    self.stats.note_rip(rip);
                     None
                 }
                 Outcome::Retry => None,
@@ -253,10 +261,12 @@ impl<B: VcpuBackend> Vcpu<B> {
             self.stats.charge(reason, end.0.wrapping_sub(now.0));
             now = end;
             if let Some(leave) = leave {
-                self.last_rip = self.backend.rip();
-                return leave;
+                break leave;
             }
-        }
+        };
+        self.stats.add_turn(now.0.wrapping_sub(started.0));
+        self.last_rip = self.backend.rip();
+        leave
     }
 
     /// Acts on the rarer outcomes.
@@ -393,6 +403,7 @@ impl<B: VcpuBackend> Vcpu<B> {
         let offset = self.tsc_offset;
         let lapic = self.lapic.timer_deadline().map_or(Tsc::NEVER, |due| host_tsc(due, offset));
         self.timer = lapic.min(vm.clock.tsc(vm.platform.next_deadline()));
+        self.deadline = self.timer.min(self.slice_end);
     }
 
     /// Takes what devices did since the last look; returns a power request if there is one.

@@ -107,7 +107,7 @@ pub struct ExitRecord {
     pub reason: Cow<'static, str>,
     /// The port, address or qualification, by reason.
     pub detail: u64,
-    /// Where the guest was, a guest virtual address.
+    /// The guest's RIP, a guest virtual address, if an instruction exited; else 0.
     pub rip: u64,
     /// The host TSC at the exit.
     pub tsc: u64,

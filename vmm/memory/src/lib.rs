@@ -7,6 +7,7 @@
 
 extern crate alloc;
 
+mod chunk_index;
 mod map;
 mod vec_block;
 

@@ -1,5 +1,6 @@
 //! The map of a guest's RAM: disjoint regions, each backed by one block of host memory.
 
+use crate::chunk_index::ChunkIndex;
 use crate::{GuestMemory, OutsideRam};
 use alloc::vec::Vec;
 use arch::Gpa;
@@ -21,6 +22,8 @@ pub trait Block {
 #[derive(Debug)]
 pub struct Region<B> {
     base: Gpa,
+    /// The block's size, kept beside the base for the search.
+    size: u64,
     block: B,
 }
 
@@ -32,7 +35,7 @@ impl<B: Block> Region<B> {
 
     /// The region's size in bytes.
     pub fn size(&self) -> u64 {
-        self.block.size()
+        self.size
     }
 
     /// The host memory behind the region.
@@ -54,6 +57,7 @@ pub enum MapError {
 #[derive(Debug)]
 pub struct MemoryMap<B> {
     regions: Vec<Region<B>>,
+    index: ChunkIndex,
 }
 
 impl<B: Block> Default for MemoryMap<B> {
@@ -65,7 +69,7 @@ impl<B: Block> Default for MemoryMap<B> {
 impl<B: Block> MemoryMap<B> {
     /// A map without RAM.
     pub const fn new() -> Self {
-        Self { regions: Vec::new() }
+        Self { regions: Vec::new(), index: ChunkIndex::new() }
     }
 
     /// Adds `block` at `base`.
@@ -73,7 +77,8 @@ impl<B: Block> MemoryMap<B> {
     /// # Errors
     /// [`MapError`] when the extent is empty, wraps, or overlaps a region.
     pub fn add(&mut self, base: Gpa, block: B) -> Result<(), MapError> {
-        let end = base.checked_add(block.size()).ok_or(MapError::BadExtent)?;
+        let size = block.size();
+        let end = base.checked_add(size).ok_or(MapError::BadExtent)?;
         if end == base {
             return Err(MapError::BadExtent);
         }
@@ -88,7 +93,17 @@ impl<B: Block> MemoryMap<B> {
         {
             return Err(MapError::Overlaps(previous.base));
         }
-        self.regions.insert(position, Region { base, block });
+        let is_last = position == self.regions.len();
+        self.regions.insert(position, Region { base, size, block });
+        if is_last {
+            self.index.record(position, base, size);
+        } else {
+            // The regions after it have moved on.
+            self.index.clear();
+            for (position, region) in self.regions.iter().enumerate() {
+                self.index.record(position, region.base, region.size);
+            }
+        }
         Ok(())
     }
 
@@ -105,10 +120,23 @@ impl<B: Block> MemoryMap<B> {
     /// The region that holds `gpa`, and the offset in it.
     #[inline]
     fn locate(&self, gpa: Gpa) -> Option<(&Region<B>, u64)> {
+        if let Some(region) = self.regions.get(self.index.position(gpa)) {
+            // Below the region the distance wraps and is past any size.
+            let offset = gpa - region.base;
+            if offset < region.size {
+                return Some((region, offset));
+            }
+        }
+        self.search(gpa)
+    }
+
+    /// [`Self::locate`] among all regions.
+    #[cold]
+    fn search(&self, gpa: Gpa) -> Option<(&Region<B>, u64)> {
         let index = self.regions.partition_point(|region| region.base <= gpa).checked_sub(1)?;
         let region = self.regions.get(index)?;
         let offset = gpa - region.base;
-        (offset < region.size()).then_some((region, offset))
+        (offset < region.size).then_some((region, offset))
     }
 
     /// Calls `copy` with each piece of `length` bytes at `gpa`: block, offset in the block, range in the buffer.
@@ -225,6 +253,39 @@ mod tests {
         let map = map();
         map.write(Gpa::new(0x1ffe), &[1, 2, 3, 4]).expect("RAM");
         assert_eq!(map.read_u32(Gpa::new(0x1ffe)), Ok(0x0403_0201));
+    }
+
+    #[test]
+    fn every_region_is_found_among_many() {
+        let mut map = MemoryMap::new();
+        // Out of order, so that regions move in the list.
+        for index in [4, 5, 6, 0, 1, 8, 2, 3, 7_u64] {
+            let size = 0x1000 << (index % 3);
+            map.add(Gpa::new(index * 0xf_0000), VecBlock::new(size)).expect("free");
+        }
+        for index in 0..9_u64 {
+            let (first, last) = (index * 0xf_0000, index * 0xf_0000 + (0x1000 << (index % 3)) - 8);
+            map.write_u64(Gpa::new(first), index).expect("RAM");
+            map.write_u64(Gpa::new(last), !index).expect("RAM");
+            assert_eq!(map.read_u64(Gpa::new(first)), Ok(index));
+            assert_eq!(map.read_u64(Gpa::new(last)), Ok(!index));
+            assert!(map.read_u64(Gpa::new(last + 8)).is_err());
+        }
+    }
+
+    #[test]
+    fn ram_far_up_is_found_too() {
+        let mut map = MemoryMap::new();
+        for base in [1 << 45, (1 << 36) - 0x1000, u64::MAX - 0xffff] {
+            map.add(Gpa::new(base), VecBlock::new(0x2000)).expect("free");
+        }
+        for base in [1 << 45, (1 << 36) - 0x1000, u64::MAX - 0xffff] {
+            for at in [base, base + 0x1ff8] {
+                map.write_u64(Gpa::new(at), at).expect("RAM");
+                assert_eq!(map.read_u64(Gpa::new(at)), Ok(at));
+            }
+            assert!(map.read_u64(Gpa::new(base + 0x2000)).is_err());
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use crate::{Outcome, Vcpu, VcpuBackend};
 use arch::Exception;
 
-pub(super) fn reflect<B: VcpuBackend>(_vcpu: &Vcpu<B>, exception: Exception) -> Outcome {
+pub(super) fn reflect<B: VcpuBackend>(vcpu: &mut Vcpu<B>, exception: Exception) -> Outcome {
+    vcpu.backend.recover_event();
     Outcome::Fault(exception)
 }

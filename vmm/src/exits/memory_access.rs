@@ -22,11 +22,12 @@ pub(super) fn emulate<B: VcpuBackend, M: GuestMemory, P: Platform>(
         MemoryAccess::Read => Access::Read,
         MemoryAccess::Write => Access::Write,
     };
+    vcpu.backend.recover_event();
     if vcpu.backend.has_pending_event() {
         // The delivery of an event touched device memory: a stack or a table is there. No instruction does this.
         return Outcome::Stop(StopReason::NotEmulated { bytes: [0; 15], length: 0 });
     }
-    let known = fault.gva.map(|gva| KnownTranslation { gva, gpa: fault.gpa, access });
+    let known = fault.translated.then_some(KnownTranslation { gva: fault.gva, gpa: fault.gpa, access });
     step(vcpu, vm, known, now)
 }
 

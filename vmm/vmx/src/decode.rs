@@ -90,8 +90,12 @@ fn ept_violation(vmcs: &impl VmcsAccess) -> EptFault {
         MemoryAccess::Read
     };
     // Bit 7: the linear address is valid; bit 8: the access was to its translation, not to a paging structure.
-    let gva = (qualification & 0x180 == 0x180).then(|| Gva::new(vmcs.read(field::GUEST_LINEAR_ADDRESS)));
-    EptFault { gpa: Gpa::new(vmcs.read(field::GUEST_PHYSICAL_ADDRESS)), gva, access }
+    EptFault {
+        gpa: Gpa::new(vmcs.read(field::GUEST_PHYSICAL_ADDRESS)),
+        gva: Gva::new(vmcs.read(field::GUEST_LINEAR_ADDRESS)),
+        translated: qualification & 0x180 == 0x180,
+        access,
+    }
 }
 
 /// SDM Vol. 3C, "Exit Qualification for Control-Register Accesses".
@@ -161,7 +165,7 @@ mod tests {
     #[test]
     fn a_walk_of_the_guests_tables_has_no_data_address() {
         let VmExit::Ept(fault) = exit(48, 0x82) else { panic!("an EPT violation") };
-        assert_eq!((fault.gva, fault.access), (None, MemoryAccess::Write));
+        assert_eq!((fault.translated, fault.access), (false, MemoryAccess::Write));
     }
 
     #[test]

@@ -143,17 +143,6 @@ impl<V: VmcsAccess> VmxBackend<V> {
         }
     }
 
-    /// Keeps an event that the exit cut off, so that the next entry delivers it again.
-    ///
-    /// SDM Vol. 3C, "Information for VM Exits That Occur During Event Delivery".
-    #[inline]
-    fn keep_cut_off_event(&mut self) {
-        let info = self.vmcs.read(field::IDT_VECTORING_INFO);
-        if info & event::VALID != 0 {
-            self.redeliver(info);
-        }
-    }
-
     #[cold]
     fn redeliver(&mut self, info: u32) {
         self.vmcs.write(field::VM_ENTRY_INTERRUPTION_INFO, event::redeliver(info));
@@ -204,12 +193,15 @@ impl<V: VmcsAccess> VcpuBackend for VmxBackend<V> {
         if let Err(error) = self.vmcs.enter() {
             return VmExit::EntryFailure(EntryFailure::Instruction(error));
         }
-        let exit = decode(&self.vmcs);
-        // Only these can cut off the delivery of an event.
-        if matches!(exit, VmExit::Ept(_) | VmExit::Exception(_) | VmExit::TaskSwitch | VmExit::Unhandled(_)) {
-            self.keep_cut_off_event();
+        decode(&self.vmcs)
+    }
+
+    /// SDM Vol. 3C, "Information for VM Exits That Occur During Event Delivery".
+    fn recover_event(&mut self) {
+        let info = self.vmcs.read(field::IDT_VECTORING_INFO);
+        if info & event::VALID != 0 {
+            self.redeliver(info);
         }
-        exit
     }
 
     #[inline]
@@ -228,11 +220,12 @@ impl<V: VmcsAccess> VcpuBackend for VmxBackend<V> {
     }
 
     #[inline]
-    fn advance(&mut self) {
+    fn advance(&mut self) -> u64 {
         let rip = self.vmcs.read(field::GUEST_RIP);
         let length = self.vmcs.read(field::EXIT_INSTRUCTION_LENGTH);
         self.vmcs.write(field::GUEST_RIP, rip.wrapping_add(u64::from(length)));
         self.complete_instruction();
+        rip
     }
 
     fn advance_to(&mut self, rip: u64) {
@@ -547,6 +540,7 @@ mod tests {
         backend.vmcs.set(field::IDT_VECTORING_INFO, 0x8000_0b0e);
         backend.vmcs.set(field::IDT_VECTORING_ERROR_CODE, 6);
         backend.run(Tsc(0), Tsc(1));
+        backend.recover_event();
         assert!(backend.has_pending_event());
         assert_eq!(backend.vmcs().read(field::VM_ENTRY_INTERRUPTION_INFO), 0x8000_0b0e);
         assert_eq!(backend.vmcs().read(field::VM_ENTRY_EXCEPTION_ERROR_CODE), 6);
@@ -559,6 +553,7 @@ mod tests {
         backend.vmcs.set(field::IDT_VECTORING_INFO, 0x8000_0202);
         backend.vmcs.set(field::GUEST_INTERRUPTIBILITY, 8);
         backend.run(Tsc(0), Tsc(1));
+        backend.recover_event();
         assert_eq!(backend.interruptibility(), Interruptibility::empty());
     }
 

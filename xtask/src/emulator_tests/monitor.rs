@@ -20,7 +20,7 @@ fn commands(lab: &Lab) -> Result<()> {
         serial.send(ESCAPE)?;
         serial.wait_for(PROMPT, SHORT)?;
         for (command, answer) in [
-            ("help", "vm list"),
+            ("help", "list, start, stop"),
             ("vm list", "busy"),
             ("vm info busy", "16"),
             ("stats busy", "%"),

@@ -12,7 +12,7 @@ use super::trap::counter_of;
 /// Round trips per figure.
 pub(crate) const ITERATIONS: u64 = 1000;
 
-/// Runs a loop around the instructions and returns the average per round, rounded to nearest.
+/// Runs a loop around the instructions and returns the average per round.
 macro_rules! measure {
     ([$($instruction:expr),+ $(,)?] $(, $($operands:tt)*)?) => {{
         let start = rdtsc();
@@ -28,8 +28,13 @@ macro_rules! measure {
                 $($($operands)*)?
             );
         }
-        (rdtsc() - start + ITERATIONS / 2) / ITERATIONS
+        per_round(start)
     }};
+}
+
+/// The average of a loop that began at `start`, rounded to nearest.
+fn per_round(start: u64) -> u64 {
+    (rdtsc() - start + ITERATIONS / 2) / ITERATIONS
 }
 
 /// The loop alone.
@@ -42,23 +47,25 @@ pub(crate) fn vmcall() -> u64 {
     measure!(["vmcall"], inout("rax") -1000i64 => _)
 }
 
-/// CPUID leaf 0.
+/// CPUID leaf 0, with the instruction that sets the leaf.
 pub(crate) fn cpuid() -> u64 {
-    // RBX is the compiler's: kept in R8 around the loop, at the price of one instruction a round.
-    measure!(
-        ["xor eax, eax", "cpuid", "mov rbx, r8"],
-        in("r8") rbx(), inout("eax") 0 => _, inout("ecx") 0 => _, out("edx") _
-    )
-}
-
-#[inline(always)]
-fn rbx() -> u64 {
-    let value: u64;
-    // SAFETY: copies a register.
+    let start = rdtsc();
+    // SAFETY: reads no memory; RBX, which the compiler keeps, is put back behind the loop.
     unsafe {
-        asm!("mov {}, rbx", out(reg) value, options(nomem, nostack));
+        asm!(
+            "mov r8, rbx",
+            ".balign 16",
+            "2:",
+            "xor eax, eax",
+            "cpuid",
+            "dec {count:e}",
+            "jnz 2b",
+            "mov rbx, r8",
+            count = inout(reg) ITERATIONS => _,
+            out("r8") _, out("eax") _, inout("ecx") 0 => _, out("edx") _
+        );
     }
-    value
+    per_round(start)
 }
 
 /// RDMSR of IA32_APIC_BASE.

@@ -12,7 +12,8 @@ use std::io::Write;
 use anyhow::{Context, Result, bail, ensure};
 use elf::{ElfBytes, abi::PT_LOAD, abi::PT_NOTE, endian::LittleEndian};
 use kvm_bindings::{
-    CpuId, KVM_MAX_CPUID_ENTRIES, KVM_PIT_SPEAKER_DUMMY, kvm_pit_config, kvm_segment, kvm_userspace_memory_region,
+    CpuId, KVM_MAX_CPUID_ENTRIES, KVM_PIT_SPEAKER_DUMMY, kvm_pit_config, kvm_segment,
+    kvm_userspace_memory_region,
 };
 use kvm_ioctls::{Cap, Kvm, VcpuExit, VcpuFd, VmFd};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
@@ -130,7 +131,15 @@ fn set_start_state(vcpu: &VcpuFd, entry: u64) -> Result<()> {
     const CODE: u8 = 0xb;
     const DATA: u8 = 0x3;
     const BUSY_TSS: u8 = 0xb;
-    let flat = |kind| kvm_segment { limit: u32::MAX, type_: kind, present: 1, db: 1, s: 1, g: 1, ..Default::default() };
+    let flat = |kind| kvm_segment {
+        limit: u32::MAX,
+        type_: kind,
+        present: 1,
+        db: 1,
+        s: 1,
+        g: 1,
+        ..Default::default()
+    };
     let mut sregs = vcpu.get_sregs()?;
     sregs.cs = flat(CODE);
     for segment in [&mut sregs.ds, &mut sregs.es, &mut sregs.fs, &mut sregs.gs, &mut sregs.ss] {

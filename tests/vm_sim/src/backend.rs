@@ -1,0 +1,555 @@
+//! A processor that plays a script.
+//!
+//! What surrounds the script is modelled: events are delivered (to [`handler`], through an interrupt gate), windows
+//! exit as soon as they open, deadlines interrupt steps, STI and MOV SS shadow one instruction, a pending single
+//! step traps. SDM Vol. 3C, "Interrupt-Window Exiting and Virtual-Interrupt Delivery", "Event Injection", "Special
+//! Features of VM Entry".
+//!
+//! An entry that hardware would refuse, or an event that is overwritten, is a panic: it is a mistake of the
+//! hypervisor, never of a guest.
+
+use crate::{Effect, Step};
+use arch::{
+    Cr0Flags, Cr4Flags, EferFlags, Exception, Gpr, Gprs, Msr, RFlags, Segment, SegmentRegister, Tsc, Vector,
+};
+use std::collections::VecDeque;
+use vmm::{CpuState, Event, Interruptibility, VcpuBackend, VmExit};
+
+/// Where the handlers of the simulated guest begin.
+pub const HANDLERS: u64 = 0x8000;
+/// Entries without a tick or a step in between, after which the guest counts as stuck.
+const STUCK_ENTRIES: u32 = 10_000;
+/// DR6: single step.
+const DR6_SINGLE_STEP: u64 = 1 << 14;
+
+/// The handler of `vector`.
+pub const fn handler(vector: Vector) -> u64 {
+    HANDLERS + vector.0 as u64 * 16
+}
+
+/// An event that the guest took.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Delivery {
+    /// What.
+    pub event: Event,
+    /// RIP at the time: where the handler returns to.
+    pub rip: u64,
+    /// The host's TSC.
+    pub at: Tsc,
+}
+
+/// One entry, as the backend saw it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Entry {
+    /// The host's TSC.
+    pub now: Tsc,
+    /// The deadline.
+    pub deadline: Tsc,
+    /// The event that it injected.
+    pub event: Option<Event>,
+    /// RIP before the event.
+    pub rip: u64,
+    /// Whether the interrupt window was asked for.
+    pub interrupt_window: bool,
+    /// Whether the NMI window was asked for.
+    pub nmi_window: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Frame {
+    rip: u64,
+    rflags: RFlags,
+}
+
+/// The scripted processor.
+#[derive(Clone, Debug)]
+pub struct ScriptedBackend {
+    state: CpuState,
+    pdptes: [u64; 4],
+    pkru: u32,
+    dr6: u64,
+    xcr0: u64,
+    tsc_offset: u64,
+    tsc: Tsc,
+
+    instruction_length: u8,
+    pending: Option<Event>,
+    /// What the last exit cut off.
+    cut_off: Option<Event>,
+    single_step_pending: bool,
+    interrupt_window: bool,
+    nmi_window: bool,
+    /// What a real guest keeps on its stack.
+    frames: Vec<Frame>,
+
+    script: VecDeque<Step>,
+    entries: Vec<Entry>,
+    deliveries: Vec<Delivery>,
+    exits: u64,
+    stuck_entries: u32,
+}
+
+impl ScriptedBackend {
+    /// A processor without a script, on a host whose TSC reads `tsc`.
+    pub fn new(tsc: Tsc) -> Self {
+        Self {
+            state: CpuState::reset(),
+            pdptes: [0; 4],
+            pkru: 0,
+            dr6: 0xffff_0ff0,
+            xcr0: 1,
+            tsc_offset: 0,
+            tsc,
+            instruction_length: 0,
+            pending: None,
+            cut_off: None,
+            single_step_pending: false,
+            interrupt_window: false,
+            nmi_window: false,
+            frames: Vec::new(),
+            script: VecDeque::new(),
+            entries: Vec::new(),
+            deliveries: Vec::new(),
+            exits: 0,
+            stuck_entries: 0,
+        }
+    }
+
+    /// Appends `step` to the script. Where the script ends, the guest exits for a host interrupt.
+    pub fn push(&mut self, step: Step) {
+        self.script.push_back(step);
+    }
+
+    /// Forgets what is left of the script.
+    pub fn clear_script(&mut self) {
+        self.script.clear();
+    }
+
+    /// How many steps are left.
+    pub fn steps_left(&self) -> usize {
+        self.script.len()
+    }
+
+    /// Every entry so far.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// Every event that the guest took so far.
+    pub fn deliveries(&self) -> &[Delivery] {
+        &self.deliveries
+    }
+
+    /// How many exits there were.
+    pub const fn exits(&self) -> u64 {
+        self.exits
+    }
+
+    /// The whole state, for tests that set the guest up.
+    pub const fn state_mut(&mut self) -> &mut CpuState {
+        &mut self.state
+    }
+
+    /// The guest's TSC.
+    pub const fn guest_tsc(&self) -> Tsc {
+        Tsc(self.tsc.0.wrapping_add(self.tsc_offset))
+    }
+
+    /// CR2.
+    pub const fn cr2(&self) -> u64 {
+        self.state.cr2
+    }
+
+    /// The event that the next entry injects.
+    pub const fn pending(&self) -> Option<Event> {
+        self.pending
+    }
+
+    /// The host's time passes.
+    pub const fn elapse(&mut self, ticks: u64) {
+        self.tsc = Tsc(self.tsc.0.saturating_add(ticks));
+    }
+
+    /// The handler frames, which a snapshot of a real guest has in its memory.
+    pub fn copy_frames_from(&mut self, other: &Self) {
+        self.frames.clone_from(&other.frames);
+    }
+
+    /// Whether the guest can take an interrupt now.
+    pub fn is_open(&self) -> bool {
+        self.state.rflags.contains(RFlags::INTERRUPT_FLAG) && !self.is_shadowed()
+    }
+
+    fn is_shadowed(&self) -> bool {
+        self.state.interruptibility.intersects(Interruptibility::STI | Interruptibility::MOV_SS)
+    }
+
+    fn end_shadow(&mut self) {
+        self.state.interruptibility -= Interruptibility::STI | Interruptibility::MOV_SS;
+    }
+
+    /// Applies `effect` as the guest's own doing.
+    pub fn apply(&mut self, effect: Effect) {
+        match effect {
+            Effect::Set(register, value) => self.state.gprs.set(register, value),
+            Effect::Jump(rip) => self.state.rip = rip,
+            Effect::SetFlags(flags) => self.state.rflags |= flags,
+            Effect::ClearFlags(flags) => self.state.rflags -= flags,
+            Effect::Sti => {
+                if !self.state.rflags.contains(RFlags::INTERRUPT_FLAG) {
+                    self.state.interruptibility |= Interruptibility::STI;
+                }
+                self.state.rflags |= RFlags::INTERRUPT_FLAG;
+            }
+            Effect::MovSs => self.state.interruptibility |= Interruptibility::MOV_SS,
+            Effect::Iret => {
+                self.state.interruptibility -= Interruptibility::NMI;
+                if let Some(frame) = self.frames.pop() {
+                    self.state.rip = frame.rip;
+                    self.state.rflags = frame.rflags;
+                }
+            }
+        }
+    }
+
+    /// What hardware checks of an entry (SDM Vol. 3C, "Checks on Guest Non-Register State").
+    fn check_entry(&self, event: Option<Event>) {
+        let blocking = self.state.interruptibility;
+        match event {
+            Some(Event::Interrupt(_)) => {
+                assert!(self.is_open(), "an interrupt is injected while {blocking:?}, {:?}", self.state.rflags);
+            }
+            Some(Event::Nmi) => {
+                let blocks = Interruptibility::NMI | Interruptibility::MOV_SS | Interruptibility::STI;
+                assert!(!blocking.intersects(blocks), "an NMI is injected while {blocking:?}");
+            }
+            Some(Event::Exception(_)) | None => {}
+        }
+        let both = Interruptibility::STI | Interruptibility::MOV_SS;
+        assert!(!blocking.contains(both), "STI and MOV SS cannot both shadow an instruction");
+        assert_eq!(self.state.rflags.bits() & 2, 2, "bit 1 of RFLAGS is always set");
+    }
+
+    fn deliver(&mut self, event: Event) {
+        let rip = self.state.rip;
+        self.deliveries.push(Delivery { event, rip, at: self.tsc });
+        self.frames.push(Frame { rip, rflags: self.state.rflags });
+        self.end_shadow();
+        self.single_step_pending = false;
+        self.state.rflags -= RFlags::INTERRUPT_FLAG | RFlags::TRAP_FLAG;
+        let vector = match event {
+            Event::Interrupt(vector) => vector,
+            Event::Nmi => {
+                self.state.interruptibility |= Interruptibility::NMI;
+                Vector(2)
+            }
+            Event::Exception(exception) => exception.vector(),
+        };
+        self.state.rip = handler(vector);
+    }
+
+    /// The exit that comes of itself before the next instruction, if any.
+    fn exit_before_instruction(&mut self, deadline: Tsc) -> Option<VmExit> {
+        let nmi_blocked = self.state.interruptibility.contains(Interruptibility::NMI);
+        if self.single_step_pending {
+            self.single_step_pending = false;
+            return Some(VmExit::Exception(Exception::Debug { dr6: DR6_SINGLE_STEP }));
+        }
+        if self.tsc >= deadline {
+            return Some(VmExit::Deadline);
+        }
+        if self.nmi_window && !nmi_blocked && !self.is_shadowed() {
+            return Some(VmExit::NmiWindow);
+        }
+        (self.interrupt_window && self.is_open()).then_some(VmExit::InterruptWindow)
+    }
+
+    /// Plays the script until an exit.
+    fn play(&mut self, deadline: Tsc) -> VmExit {
+        loop {
+            if let Some(exit) = self.exit_before_instruction(deadline) {
+                return exit;
+            }
+            self.verify_expectations();
+            let Some(step) = self.script.front_mut() else { return VmExit::ExternalInterrupt };
+            let room = deadline - self.tsc;
+            if step.elapsed > room {
+                step.elapsed = step.elapsed - room;
+                self.tsc = deadline;
+                return VmExit::Deadline;
+            }
+            self.stuck_entries = 0;
+            self.tsc = self.tsc + step.elapsed;
+            step.elapsed = Tsc(0);
+            let effects = core::mem::take(&mut step.effects);
+            let (exit, length) = (step.exit, step.length);
+            if exit.is_none() {
+                self.end_shadow();
+            }
+            let acted = !effects.is_empty();
+            for effect in effects {
+                self.apply(effect);
+            }
+            match exit {
+                None => {
+                    self.script.pop_front();
+                }
+                // The effects may have opened a window, which comes before the instruction that exits.
+                Some(_) if acted => {}
+                Some(exit) => {
+                    self.script.pop_front();
+                    self.instruction_length = length;
+                    return exit;
+                }
+            }
+        }
+    }
+
+    /// Compares the guest with what the first step of the script expects.
+    ///
+    /// # Panics
+    /// When they differ: the test has failed.
+    fn verify_expectations(&mut self) {
+        let (Some(step), Some(entry)) = (self.script.front_mut(), self.entries.last()) else { return };
+        let expect = core::mem::take(&mut step.expect);
+        let context = format!("before {:?}", step.exit);
+        if let Some(event) = expect.event {
+            assert_eq!(entry.event, event, "event, {context}");
+        }
+        if let Some(rip) = expect.rip {
+            assert_eq!(entry.rip, rip, "RIP, {context}: {:#x} is not {rip:#x}", entry.rip);
+        }
+        for (register, value) in expect.registers {
+            assert_eq!(self.state.gprs.get(register), value, "{register:?}, {context}");
+        }
+        if let Some(wanted) = expect.interrupt_window {
+            assert_eq!(entry.interrupt_window, wanted, "interrupt window, {context}");
+        }
+        if let Some(wanted) = expect.nmi_window {
+            assert_eq!(entry.nmi_window, wanted, "NMI window, {context}");
+        }
+        if let Some(deadline) = expect.deadline {
+            assert_eq!(entry.deadline, deadline, "deadline, {context}");
+        }
+    }
+}
+
+impl VcpuBackend for ScriptedBackend {
+    fn run(&mut self, now: Tsc, deadline: Tsc) -> VmExit {
+        assert_eq!(now, self.tsc, "the entry's time is old");
+        assert_eq!(self.cut_off, None, "an event that an exit cut off is lost");
+        let event = self.pending.take();
+        self.check_entry(event);
+        self.entries.push(Entry {
+            now,
+            deadline,
+            event,
+            rip: self.state.rip,
+            interrupt_window: self.interrupt_window,
+            nmi_window: self.nmi_window,
+        });
+        self.exits += 1;
+        self.stuck_entries += 1;
+        assert!(self.stuck_entries < STUCK_ENTRIES, "the guest makes no progress: {:?}", self.entries.last());
+
+        if let (Some(event), Some(step)) = (event, self.script.front())
+            && step.cuts_off
+            && let Some(exit) = step.exit
+        {
+            self.verify_expectations();
+            self.script.pop_front();
+            self.cut_off = Some(event);
+            return exit;
+        }
+        if let Some(event) = event {
+            self.deliver(event);
+        }
+        self.play(deadline)
+    }
+
+    fn tsc(&self) -> Tsc {
+        self.tsc
+    }
+
+    fn gprs(&self) -> &Gprs {
+        &self.state.gprs
+    }
+
+    fn gprs_mut(&mut self) -> &mut Gprs {
+        &mut self.state.gprs
+    }
+
+    fn advance(&mut self) -> u64 {
+        let rip = self.state.rip;
+        self.advance_to(rip.wrapping_add(u64::from(self.instruction_length)));
+        rip
+    }
+
+    fn advance_to(&mut self, rip: u64) {
+        self.state.rip = rip;
+        self.end_shadow();
+        if self.state.rflags.contains(RFlags::TRAP_FLAG) {
+            self.single_step_pending = true;
+        }
+    }
+
+    fn rip(&self) -> u64 {
+        self.state.rip
+    }
+
+    fn rsp(&self) -> u64 {
+        self.state.gprs.get(Gpr::Rsp)
+    }
+
+    fn set_rsp(&mut self, value: u64) {
+        self.state.gprs.set(Gpr::Rsp, value);
+    }
+
+    fn rflags(&self) -> RFlags {
+        self.state.rflags
+    }
+
+    fn set_rflags(&mut self, value: RFlags) {
+        self.state.rflags = RFlags::from_bits_retain(value.bits() | 2);
+    }
+
+    fn cr0(&self) -> Cr0Flags {
+        self.state.cr0
+    }
+
+    fn set_cr0(&mut self, value: Cr0Flags) {
+        self.state.cr0 = value;
+    }
+
+    fn cr3(&self) -> u64 {
+        self.state.cr3
+    }
+
+    fn pdptes(&self) -> [u64; 4] {
+        self.pdptes
+    }
+
+    fn pkru(&self) -> u32 {
+        self.pkru
+    }
+
+    fn set_pdptes(&mut self, entries: [u64; 4]) {
+        self.pdptes = entries;
+    }
+
+    fn cr4(&self) -> Cr4Flags {
+        self.state.cr4
+    }
+
+    fn set_cr4(&mut self, value: Cr4Flags) {
+        self.state.cr4 = value;
+    }
+
+    fn set_cr2(&mut self, value: u64) {
+        self.state.cr2 = value;
+    }
+
+    fn dr6(&self) -> u64 {
+        self.dr6
+    }
+
+    fn set_dr6(&mut self, value: u64) {
+        // Bits 4 to 11 and 16 to 31 are always set, bit 12 is always clear.
+        self.dr6 = value & 0xe00f | 0xffff_0ff0;
+    }
+
+    fn efer(&self) -> EferFlags {
+        self.state.efer
+    }
+
+    fn set_efer(&mut self, value: EferFlags) {
+        self.state.efer = value;
+    }
+
+    fn segment(&self, register: SegmentRegister) -> Segment {
+        self.state.segments[register as usize]
+    }
+
+    fn xcr0(&self) -> u64 {
+        self.xcr0
+    }
+
+    fn set_xcr0(&mut self, value: u64) {
+        self.xcr0 = value;
+    }
+
+    fn set_tsc_offset(&mut self, offset: u64) {
+        self.tsc_offset = offset;
+    }
+
+    fn read_msr(&self, msr: Msr) -> Option<u64> {
+        match msr {
+            Msr::PAT => Some(self.state.pat),
+            Msr::DEBUGCTL => Some(0),
+            _ => None,
+        }
+    }
+
+    fn write_msr(&mut self, msr: Msr, value: u64) -> bool {
+        msr == Msr::DEBUGCTL && value == 0
+    }
+
+    fn interruptibility(&self) -> Interruptibility {
+        self.state.interruptibility
+    }
+
+    fn recover_event(&mut self) {
+        if let Some(event) = self.cut_off.take() {
+            assert_eq!(self.pending, None, "{event:?} was cut off, but something else is pending");
+            self.pending = Some(event);
+        }
+    }
+
+    fn has_pending_event(&self) -> bool {
+        self.pending.is_some()
+    }
+
+    fn inject(&mut self, event: Event) {
+        let event = match (self.pending, event) {
+            (None, event) => event,
+            (Some(first), Event::Interrupt(_) | Event::Nmi) => {
+                panic!("{event:?} overwrites {first:?}, which was to be delivered")
+            }
+            (Some(Event::Exception(first)), Event::Exception(second)) => {
+                Event::Exception(combine(first, second))
+            }
+            // As in hardware: the fault is served first. A cut-off interrupt is lost, which only a guest that
+            // delivers interrupts to its own user mode on a misaligned stack can bring about.
+            (Some(Event::Interrupt(_) | Event::Nmi), Event::Exception(_)) => event,
+        };
+        self.pending = Some(event);
+    }
+
+    fn set_interrupt_window(&mut self, wanted: bool) {
+        self.interrupt_window = wanted;
+    }
+
+    fn set_nmi_window(&mut self, wanted: bool) {
+        self.nmi_window = wanted;
+    }
+
+    fn save(&self) -> CpuState {
+        self.state
+    }
+
+    fn restore(&mut self, state: &CpuState) {
+        self.state = *state;
+        self.pending = None;
+        self.cut_off = None;
+        self.single_step_pending = false;
+    }
+}
+
+/// SDM Vol. 3A, "Interrupt 8—Double Fault Exception (#DF)".
+fn combine(first: Exception, second: Exception) -> Exception {
+    let is_contributory = |exception: Exception| matches!(exception.vector().0, 0 | 10..=13);
+    let is_page_fault = |exception: Exception| exception.vector().0 == 14;
+    let double = is_contributory(first) && is_contributory(second)
+        || is_page_fault(first) && (is_contributory(second) || is_page_fault(second));
+    if double { Exception::DoubleFault } else { second }
+}

@@ -1,0 +1,342 @@
+//! A whole virtual machine around a scripted processor.
+
+use crate::{ScriptedBackend, Step, host_leaf};
+use arch::{
+    Cr0Flags, Cr4Flags, EferFlags, Gpa, Nanos, RFlags, Segment, SegmentRegister, TableRegister, Tsc, Vector,
+};
+use bus::{Pipe, PipeEnd, Platform};
+use core::num::NonZeroU64;
+use devices::{MemorySizes, Pc, PcConfig, PcState};
+use memory::{GuestMemory, MemoryMap, VecBlock};
+use vmm::lapic::{self, Features, LocalApic, Role, TimerRate};
+use vmm::{
+    Clock, CpuState, CpuidConfig, CpuidPolicy, Leave, MsrState, RunState, Vcpu, VcpuBackend, VcpuConfig,
+    VcpuSnapshot, Vm,
+};
+
+/// Where the simulated guest's code is, in every mode: linear and guest-physical.
+pub const CODE: u64 = 0x1_0000;
+/// A slice that never ends.
+pub const PROMPT: Tsc = Tsc::NEVER;
+/// The page tables of 64-bit mode: the first 4 GiB, one to one, in 1-GiB pages.
+const PML4: u64 = 0x1000;
+const PDPT: u64 = 0x2000;
+
+/// The mode in which the guest starts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CpuMode {
+    /// Real-address mode.
+    Real,
+    /// Protected mode, flat segments, no paging.
+    Flat32,
+    /// 64-bit mode at CPL 0.
+    Long64,
+}
+
+/// How a machine is built.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Setup {
+    /// The mode in which the guest starts.
+    pub mode: CpuMode,
+    /// RAM from address 0, in bytes.
+    pub ram_bytes: usize,
+    /// The host's TSC when the machine is made; the guest's starts from zero.
+    pub host_tsc: Tsc,
+    /// The TSC's frequency. At the default of 1 GHz a tick is a nanosecond, and the local APIC's timer counts
+    /// TSC ticks.
+    pub tsc_hz: u64,
+    /// The XSAVE components that the guest may enable.
+    pub xcr0_allowed: u64,
+    /// The shortest period of the local APIC's timer, in TSC ticks.
+    pub shortest_period: Tsc,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            mode: CpuMode::Long64,
+            ram_bytes: 0x4_0000,
+            host_tsc: Tsc(1 << 40),
+            tsc_hz: 1_000_000_000,
+            xcr0_allowed: 0x2e7,
+            shortest_period: Tsc(1000),
+        }
+    }
+}
+
+/// A machine, its script and its console.
+#[derive(Debug)]
+pub struct Machine {
+    /// The processor.
+    pub vcpu: Vcpu<ScriptedBackend>,
+    /// Everything around it.
+    pub vm: Vm<MemoryMap<VecBlock>, Pc>,
+    /// The operator's end of the serial port.
+    pub console: PipeEnd,
+    setup: Setup,
+    lapic_config: lapic::Config,
+}
+
+/// A saved machine.
+#[derive(Debug)]
+pub struct MachineSnapshot {
+    vcpu: VcpuSnapshot,
+    platform: PcState,
+    ram: Vec<u8>,
+    /// Host ticks since the machine's time zero.
+    age: u64,
+    /// What a real guest has in its memory, or a full snapshot in further state: handler frames.
+    backend: ScriptedBackend,
+    setup: Setup,
+}
+
+impl Default for Machine {
+    fn default() -> Self {
+        Self::new(Setup::default())
+    }
+}
+
+impl Machine {
+    /// A machine at power-on, with the guest stopped before its first instruction at [`CODE`].
+    pub fn new(setup: Setup) -> Self {
+        let mut memory = MemoryMap::new();
+        memory.add(Gpa::new(0), VecBlock::new(setup.ram_bytes)).expect("RAM is the first region");
+        let (console, serial) = Pipe::ends();
+        let platform = Pc::new(PcConfig {
+            console: serial,
+            wall_clock_unix_s: 1_795_210_162,
+            memory: MemorySizes { below_4g: setup.ram_bytes as u64, above_4g: 0 },
+        });
+        let cpuid = CpuidPolicy::new(
+            &host_leaf,
+            &CpuidConfig {
+                tsc_hz: setup.tsc_hz,
+                xcr0_allowed: setup.xcr0_allowed,
+                rdtscp: true,
+                invpcid: true,
+                apic_id: 0,
+            },
+        );
+        let one = NonZeroU64::MIN;
+        let lapic_config = lapic::Config {
+            id: 0,
+            role: Role::Bootstrap,
+            features: Features::X2APIC | Features::TSC_DEADLINE,
+            timer_rate: TimerRate::new(
+                NonZeroU64::new(cpuid.crystal_hz()).unwrap_or(one),
+                NonZeroU64::new(setup.tsc_hz).unwrap_or(one),
+            ),
+            shortest_period: setup.shortest_period,
+            physical_address_bits: cpuid.physical_address_bits(),
+        };
+        let vcpu_config = VcpuConfig {
+            lapic: lapic_config,
+            msrs: MsrState::new(0x1234, cpuid.physical_address_bits()),
+            xcr0_allowed: setup.xcr0_allowed,
+            cpuid,
+            tsc_offset: setup.host_tsc.0.wrapping_neg(),
+        };
+        let vcpu = Vcpu::new(ScriptedBackend::new(setup.host_tsc), vcpu_config, &start_state(setup.mode));
+        let clock = Clock::new(setup.host_tsc, setup.tsc_hz);
+        let machine = Self { vcpu, vm: Vm { memory, platform, clock }, console, setup, lapic_config };
+        machine.write_page_tables();
+        machine
+    }
+
+    /// A machine of the default kind that starts in `mode`.
+    pub fn in_mode(mode: CpuMode) -> Self {
+        Self::new(Setup { mode, ..Setup::default() })
+    }
+
+    fn write_page_tables(&self) {
+        // Present, writable; the leaves also large, accessed, dirty.
+        let ok = self.vm.memory.write_u64(Gpa::new(PML4), PDPT | 3).is_ok()
+            && (0..4).all(|gib| self.vm.memory.write_u64(Gpa::new(PDPT + gib * 8), gib << 30 | 0xe3).is_ok());
+        assert!(ok, "the page tables fit in RAM");
+    }
+
+    /// The backend.
+    pub const fn cpu(&self) -> &ScriptedBackend {
+        self.vcpu.backend()
+    }
+
+    /// The backend.
+    pub const fn cpu_mut(&mut self) -> &mut ScriptedBackend {
+        self.vcpu.backend_mut()
+    }
+
+    /// The host's TSC.
+    pub fn now(&self) -> Tsc {
+        self.cpu().tsc()
+    }
+
+    /// The machine's time.
+    pub fn time(&self) -> Nanos {
+        self.vm.clock.nanos(self.now())
+    }
+
+    /// Plays `steps` until the script ends (a host interrupt, to the vCPU) or the vCPU leaves before.
+    pub fn play(&mut self, steps: impl IntoIterator<Item = Step>) -> Leave {
+        self.play_until(steps, PROMPT)
+    }
+
+    /// Plays `steps` in a slice that ends at `slice_end`.
+    pub fn play_until(&mut self, steps: impl IntoIterator<Item = Step>, slice_end: Tsc) -> Leave {
+        for step in steps {
+            self.cpu_mut().push(step);
+        }
+        self.vcpu.run(&mut self.vm, slice_end)
+    }
+
+    /// Types `bytes` on the console.
+    pub fn type_in(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            assert!(self.console.send(*byte), "the pipe is full");
+        }
+        let time = self.time();
+        self.vm.platform.console_input(time);
+    }
+
+    /// What the guest wrote to the console.
+    pub fn console_output(&self) -> Vec<u8> {
+        core::iter::from_fn(|| self.console.receive()).collect()
+    }
+
+    /// The host idles until the halted vCPU's next timer, and looks at it. Whether it wants to run again.
+    pub fn idle(&mut self) -> bool {
+        let next = self.vcpu.next_timer();
+        if next != Tsc::NEVER && next > self.now() {
+            let ticks = next - self.now();
+            self.cpu_mut().elapse(ticks.0);
+        }
+        self.poll()
+    }
+
+    /// The host looks at the vCPU now.
+    pub fn poll(&mut self) -> bool {
+        let now = self.now();
+        self.vcpu.poll(&mut self.vm, now)
+    }
+
+    /// The local APIC as it is now.
+    ///
+    /// # Panics
+    /// When its own saved state does not restore.
+    pub fn lapic(&self) -> LocalApic {
+        let state = self.vcpu.save(self.now()).lapic;
+        LocalApic::restore(self.lapic_config, &state).expect("a saved state restores")
+    }
+
+    /// The interrupt that the guest would take if it could, without taking it. `Some(None)` is the 8259's.
+    pub fn waiting_interrupt(&self) -> Option<Option<Vector>> {
+        let lapic = self.lapic();
+        if self.vm.platform.external_interrupt() && lapic.accepts_external_interrupt() {
+            return Some(None);
+        }
+        lapic.pending_vector().map(Some)
+    }
+
+    /// Saves the machine.
+    ///
+    /// # Panics
+    /// When RAM cannot be read.
+    pub fn save(&self) -> MachineSnapshot {
+        let mut ram = vec![0; self.setup.ram_bytes];
+        self.vm.memory.read(Gpa::new(0), &mut ram).expect("RAM");
+        MachineSnapshot {
+            vcpu: self.vcpu.save(self.now()),
+            platform: self.vm.platform.save(),
+            ram,
+            age: self.now().0.wrapping_sub(self.vm.clock.origin().0),
+            backend: self.cpu().clone(),
+            setup: self.setup,
+        }
+    }
+
+    /// The saved machine, on a host whose TSC reads `host_tsc`. The console is a new one.
+    ///
+    /// # Panics
+    /// When the saved state does not restore.
+    pub fn restore(snapshot: &MachineSnapshot, host_tsc: Tsc) -> Self {
+        let mut machine = Self::new(Setup { host_tsc, ..snapshot.setup });
+        machine.vm.memory.write(Gpa::new(0), &snapshot.ram).expect("RAM");
+        // The order of "What hurt the others": clock, devices, vCPU.
+        machine.vm.clock = Clock::new(Tsc(host_tsc.0.wrapping_sub(snapshot.age)), snapshot.setup.tsc_hz);
+        machine.vm.platform.restore(&snapshot.platform);
+        machine.cpu_mut().copy_frames_from(&snapshot.backend);
+        machine.vcpu.restore(&snapshot.vcpu, host_tsc).expect("a saved vCPU restores");
+        machine
+    }
+
+    /// What must hold after every return of [`Vcpu::run`], whatever the guest did.
+    ///
+    /// # Panics
+    /// When something does not hold.
+    pub fn check(&self, leave: Leave) {
+        let expected = match leave {
+            Leave::HostInterrupt | Leave::HostNmi | Leave::SliceEnd => RunState::Runnable,
+            Leave::Halted => RunState::Halted,
+            Leave::Stopped(reason) => RunState::Stopped(reason),
+        };
+        assert_eq!(self.vcpu.run_state(), expected, "{leave:?}");
+        assert_eq!(self.vcpu.stats().exits(), self.cpu().exits(), "every exit is counted");
+        match leave {
+            Leave::Halted => {
+                assert!(self.cpu().rflags().contains(RFlags::INTERRUPT_FLAG), "a halt that can end");
+                assert_eq!(self.waiting_interrupt(), None, "halted while an interrupt waits");
+            }
+            Leave::HostInterrupt => self.check_nothing_is_stranded(),
+            Leave::HostNmi | Leave::SliceEnd | Leave::Stopped(_) => {}
+        }
+    }
+
+    /// After an entry that ended in a host interrupt: what waits was asked a window for, and what comes later has
+    /// a deadline.
+    fn check_nothing_is_stranded(&self) {
+        let Some(entry) = self.cpu().entries().last() else { return };
+        if let Some(vector) = self.waiting_interrupt() {
+            assert!(entry.interrupt_window, "{vector:?} waits and nobody asked for a window");
+        }
+        if let Some(due) = self.lapic().timer_deadline() {
+            let guest_entry = entry.now.0.wrapping_sub(self.now().0).wrapping_add(self.cpu().guest_tsc().0);
+            assert!(due.0 > guest_entry, "the guest was entered at {guest_entry:#x} with a timer due at {due:?}");
+            let left = due.0 - guest_entry;
+            assert!(entry.deadline - entry.now <= Tsc(left), "the deadline is after the guest's timer");
+        }
+        let device = self.vm.clock.tsc(self.vm.platform.next_deadline());
+        assert!(entry.deadline <= device, "the deadline is after a device's timer");
+    }
+}
+
+/// The state in which the guest of `mode` starts.
+fn start_state(mode: CpuMode) -> CpuState {
+    let mut state = CpuState::reset();
+    state.rip = CODE;
+    let code = SegmentRegister::Cs as usize;
+    match mode {
+        CpuMode::Real => {
+            state.segments[code] = Segment { selector: 0x1000, base: CODE, limit: 0xffff, access_rights: 0x9b };
+            state.rip = 0;
+        }
+        CpuMode::Flat32 | CpuMode::Long64 => {
+            let data = Segment { selector: 0x10, base: 0, limit: u32::MAX, access_rights: 0xc093 };
+            for segment in &mut state.segments[..6] {
+                *segment = data;
+            }
+            state.segments[code] =
+                Segment { selector: 0x08, base: 0, limit: u32::MAX, access_rights: 0xc09b };
+            state.segments[SegmentRegister::Ldtr as usize] = Segment::unusable();
+            state.gdtr = TableRegister { base: 0x500, limit: 0xff };
+            state.idtr = TableRegister { base: 0x600, limit: 0xfff };
+            state.cr0 = Cr0Flags::PROTECTED_MODE_ENABLE | Cr0Flags::EXTENSION_TYPE | Cr0Flags::NUMERIC_ERROR;
+        }
+    }
+    if mode == CpuMode::Long64 {
+        state.segments[code].access_rights = 0xa09b;
+        state.cr0 |= Cr0Flags::PAGING | Cr0Flags::WRITE_PROTECT;
+        state.cr3 = PML4;
+        state.cr4 = Cr4Flags::PHYSICAL_ADDRESS_EXTENSION;
+        state.efer = EferFlags::LONG_MODE_ENABLE | EferFlags::LONG_MODE_ACTIVE;
+    }
+    state
+}
