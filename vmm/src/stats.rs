@@ -38,10 +38,13 @@ impl ExitRecord {
 /// How many exits the flight recorder keeps.
 pub const RECORDED_EXITS: usize = 64;
 
+/// Rows of the table by reason: a power of two, so that no index needs a check.
+const ROWS: usize = ExitReason::COUNT.next_power_of_two();
+
 /// Counters of one vCPU. They belong to the core that runs it: nothing here is shared.
 #[derive(Clone, Debug)]
 pub struct Stats {
-    by_reason: [ReasonStats; ExitReason::COUNT],
+    by_reason: [ReasonStats; ROWS],
     /// Ticks of all turns on a core, guest and hypervisor together.
     turn_ticks: u64,
     records: [ExitRecord; RECORDED_EXITS],
@@ -60,7 +63,7 @@ impl Stats {
     pub const fn new() -> Self {
         let nothing = ExitRecord { exit: VmExit::ExternalInterrupt, rip: 0, at: Tsc(0) };
         Self {
-            by_reason: [ReasonStats { count: 0, host_ticks: 0 }; ExitReason::COUNT],
+            by_reason: [ReasonStats { count: 0, host_ticks: 0 }; ROWS],
             turn_ticks: 0,
             records: [nothing; RECORDED_EXITS],
             recorded: 0,
@@ -72,11 +75,14 @@ impl Stats {
         self.turn_ticks += ticks;
     }
 
-    /// Notes an exit at `now`.
+    /// Notes an exit at `now`. The record is filled in place, and what is in it is handed on.
     #[inline]
-    pub(crate) fn exit(&mut self, exit: &VmExit, now: Tsc) {
-        self.records[self.recorded % RECORDED_EXITS] = ExitRecord { exit: *exit, rip: 0, at: now };
+    pub(crate) fn exit(&mut self, exit: impl FnOnce() -> (VmExit, Tsc)) -> &mut ExitRecord {
+        let record = &mut self.records[self.recorded % RECORDED_EXITS];
+        (record.exit, record.at) = exit();
+        record.rip = 0;
         self.recorded = self.recorded.wrapping_add(1);
+        record
     }
 
     /// Adds the guest's RIP to the last exit's record, where it was read anyway.
@@ -88,7 +94,7 @@ impl Stats {
     /// Charges `ticks` of handling to `reason`.
     #[inline]
     pub(crate) const fn charge(&mut self, reason: ExitReason, ticks: u64) {
-        let row = &mut self.by_reason[reason as usize];
+        let row = &mut self.by_reason[reason as usize % ROWS];
         row.count += 1;
         row.host_ticks += ticks;
     }
@@ -128,7 +134,7 @@ mod tests {
     fn the_ring_keeps_the_newest_in_order() {
         let mut stats = Stats::new();
         for at in 0..100 {
-            stats.exit(&VmExit::Cpuid, Tsc(at));
+            stats.exit(|| (VmExit::Cpuid, Tsc(at)));
         }
         let times: Vec<u64> = stats.records().map(|record| record.at.0).collect();
         assert_eq!(times, (36..100).collect::<Vec<u64>>());
@@ -137,7 +143,7 @@ mod tests {
     #[test]
     fn ticks_are_charged_to_the_reason_and_to_the_guest() {
         let mut stats = Stats::new();
-        stats.exit(&VmExit::Hlt, Tsc(25));
+        stats.exit(|| (VmExit::Hlt, Tsc(25)));
         stats.charge(ExitReason::Hlt, 7);
         stats.add_turn(22);
         assert_eq!(stats.reason(ExitReason::Hlt), ReasonStats { count: 1, host_ticks: 7 });

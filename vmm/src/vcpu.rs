@@ -244,9 +244,10 @@ impl<B: VcpuBackend> Vcpu<B> {
             if self.events_changed {
                 self.deliver_events(&mut vm.platform);
             }
-            let exit = self.backend.run(now, self.deadline);
-            now = self.backend.tsc();
-            self.stats.exit(&exit, now);
+            let backend = &mut self.backend;
+            let record = self.stats.exit(|| (backend.run(now, self.deadline), backend.tsc()));
+            let exit = record.exit;
+            now = record.at;
             let reason = exit.reason();
             let leave = match exits::handle(self, vm, exit, now) {
                 Outcome::Advance => {

@@ -4,11 +4,14 @@ use crate::exits::{io, msr};
 use crate::lapic::LocalApic;
 use crate::{EptFault, MemoryAccess, Outcome, StopReason, Vcpu, VcpuBackend, Vm};
 use arch::{
-    Cr0Flags, Cr4Flags, EferFlags, Gpa, Gpr, Nanos, PAGE_SIZE, Port, RFlags, Segment, SegmentRegister, Tsc, Width,
+    Cr0Flags, Cr4Flags, EferFlags, Exception, Gpa, Gpr, Nanos, PAGE_SIZE, Port, RFlags, Segment, SegmentRegister, Tsc, Width,
 };
 use bus::Platform;
 use emulate::{Access, Cpu, Emulated, KnownTranslation, Mmio, PagingFeatures, Ports};
 use memory::GuestMemory;
+
+/// DR6.BS.
+const SINGLE_STEP: u64 = 1 << 14;
 
 /// Emulates the instruction whose access second-level translation refused.
 pub(super) fn emulate<B: VcpuBackend, M: GuestMemory, P: Platform>(
@@ -67,8 +70,16 @@ fn step<B: VcpuBackend, M: GuestMemory, P: Platform>(
     }
     let outcome = match result {
         Emulated::Done { next_rip } => Outcome::JumpTo(next_rip),
+        // Under single-stepping a slice is one iteration, and each ends in a trap.
+        Emulated::Again if vcpu.backend.rflags().contains(RFlags::TRAP_FLAG) => {
+            Outcome::Fault(Exception::Debug { dr6: SINGLE_STEP })
+        }
         Emulated::Again => Outcome::Retry,
         Emulated::Fault(exception) => Outcome::Fault(exception),
+        // A user process must not be able to stop its machine.
+        Emulated::Unsupported { .. } if vcpu.backend.segment(SegmentRegister::Ss).dpl() == 3 => {
+            Outcome::Fault(Exception::InvalidOpcode)
+        }
         Emulated::Unsupported { bytes, length } => Outcome::Stop(StopReason::NotEmulated { bytes, length }),
         Emulated::FetchOutsideRam(gpa) => Outcome::Stop(StopReason::FetchOutsideRam(gpa)),
     };

@@ -1,7 +1,7 @@
 //! The way into a guest and back. Nothing here but registers: 15 GPRs are exchanged, the rest is the VMCS's.
 
 use arch::Gprs;
-use core::arch::naked_asm;
+use core::arch::{asm, naked_asm};
 use vmx::field;
 
 /// Enters the guest of the current VMCS with `gprs`, and returns 0 after its exit, with `gprs` as the guest left
@@ -10,15 +10,42 @@ use vmx::field;
 /// # Safety
 /// In VMX root operation with a current VMCS whose host state is this CPU's, HOST_RIP is [`guest_exit`], and
 /// whose launch state is clear if `launched` is 0. The guest must be confined by EPT and intercepts.
+#[inline(always)]
+pub(super) unsafe fn enter_guest(gprs: *mut Gprs, launched: u64) -> u64 {
+    let failed: u64;
+    // SAFETY: the caller vouches for the VMCS. The stub comes back with all registers changed but RSP, and with
+    // RBX and RBP as it found them; vector state is not the hypervisor's.
+    unsafe {
+        asm!(
+            "call {stub}",
+            stub = sym enter_stub,
+            inout("rdi") gprs => _,
+            inout("rsi") launched => _,
+            lateout("rax") failed,
+            lateout("rcx") _,
+            lateout("rdx") _,
+            lateout("r8") _,
+            lateout("r9") _,
+            lateout("r10") _,
+            lateout("r11") _,
+            lateout("r12") _,
+            lateout("r13") _,
+            lateout("r14") _,
+            lateout("r15") _,
+        );
+    }
+    failed
+}
+
+/// The way in. RBX and RBP, which inline assembly cannot give away, are kept here.
+///
+/// # Safety
+/// Only [`enter_guest`] may call it: it does not keep to any calling convention.
 #[unsafe(naked)]
-pub(super) unsafe extern "sysv64" fn enter_guest(gprs: *mut Gprs, launched: u64) -> u64 {
+unsafe extern "C" fn enter_stub() {
     naked_asm!(
         "push rbp",
         "push rbx",
-        "push r12",
-        "push r13",
-        "push r14",
-        "push r15",
         "push rdi",
         "mov eax, {host_rsp}",
         "vmwrite rax, rsp",
@@ -47,10 +74,6 @@ pub(super) unsafe extern "sysv64" fn enter_guest(gprs: *mut Gprs, launched: u64)
         "3:",
         // The instruction failed: the stack is as it was.
         "pop rdi",
-        "pop r15",
-        "pop r14",
-        "pop r13",
-        "pop r12",
         "pop rbx",
         "pop rbp",
         "mov eax, 1",
@@ -59,12 +82,12 @@ pub(super) unsafe extern "sysv64" fn enter_guest(gprs: *mut Gprs, launched: u64)
     )
 }
 
-/// Where the processor goes on after an exit: on the stack that [`enter_guest`] left.
+/// Where the processor goes on after an exit: on the stack that [`enter_stub`] left, to return for it.
 ///
 /// # Safety
 /// Only the processor may come here.
 #[unsafe(naked)]
-pub(super) unsafe extern "sysv64" fn guest_exit() {
+pub(super) unsafe extern "C" fn guest_exit() {
     naked_asm!(
         "xchg rdi, [rsp]",
         "mov [rdi], rax",
@@ -83,10 +106,6 @@ pub(super) unsafe extern "sysv64" fn guest_exit() {
         "mov [rdi + 120], r15",
         "pop rax",
         "mov [rdi + 56], rax",
-        "pop r15",
-        "pop r14",
-        "pop r13",
-        "pop r12",
         "pop rbx",
         "pop rbp",
         "xor eax, eax",

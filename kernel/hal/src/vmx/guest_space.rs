@@ -66,6 +66,16 @@ impl GuestSpace {
 }
 
 impl GuestMemory for GuestSpace {
+    #[inline]
+    fn read_u32(&self, gpa: Gpa) -> Result<u32, OutsideRam> {
+        self.ram.read_u32(gpa)
+    }
+
+    #[inline]
+    fn read_u64(&self, gpa: Gpa) -> Result<u64, OutsideRam> {
+        self.ram.read_u64(gpa)
+    }
+
     fn read(&self, gpa: Gpa, into: &mut [u8]) -> Result<(), OutsideRam> {
         self.ram.read(gpa, into)
     }

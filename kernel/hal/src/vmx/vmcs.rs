@@ -167,7 +167,7 @@ impl Vmcs {
         self.write_sensitive(field::HOST_SYSENTER_EIP, 0);
         self.write_sensitive(field::HOST_PAT, msr::read(Msr::PAT));
         self.write_sensitive(field::HOST_EFER, msr::read(Msr::EFER));
-        let exit: unsafe extern "sysv64" fn() = guest_exit;
+        let exit: unsafe extern "C" fn() = guest_exit;
         self.write_sensitive(field::HOST_RIP, exit as usize as u64);
     }
 }
