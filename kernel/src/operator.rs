@@ -138,8 +138,8 @@ impl Control for Operator {
         }
         Ok(guest.stats().map_or_else(Vec::new, |stats| {
             let record = |record: &vmm::ExitRecord| ExitRecord {
-                reason: Cow::Borrowed(record.reason().name()),
-                detail: record.detail(),
+                reason: Cow::Borrowed(record.reason.name()),
+                detail: record.detail,
                 rip: record.rip,
                 tsc: record.at.0,
             };

@@ -291,37 +291,6 @@ impl VmExit {
         // Apart from the match, which is a table look-up without it.
         if let Self::Io(IoExit { direction: Direction::Out, .. }) = self { ExitReason::IoOut } else { reason }
     }
-
-    /// One word about the exit for the flight recorder.
-    #[inline]
-    pub fn detail(&self) -> u64 {
-        match self {
-            Self::Io(io) => u64::from(io.port.0),
-            Self::Ept(fault) => fault.gpa.get(),
-            Self::Exception(exception) => u64::from(exception.vector().0),
-            Self::Unhandled(raw) | Self::EntryFailure(EntryFailure::Refused(raw)) => raw.qualification,
-            Self::EntryFailure(EntryFailure::Instruction(error)) => u64::from(*error),
-            Self::ExternalInterrupt
-            | Self::Nmi
-            | Self::Deadline
-            | Self::InterruptWindow
-            | Self::NmiWindow
-            | Self::Cpuid
-            | Self::Hlt
-            | Self::Vmcall
-            | Self::ReadMsr
-            | Self::WriteMsr
-            | Self::Cr(_)
-            | Self::Xsetbv
-            | Self::CacheFlush
-            | Self::Rdpmc
-            | Self::Pause
-            | Self::NotOffered
-            | Self::TaskSwitch
-            | Self::TripleFault
-            | Self::Init => 0,
-        }
-    }
 }
 
 /// What a handler decided. Only `vcpu.rs` acts on it.
@@ -426,9 +395,6 @@ pub enum Event {
     /// An exception.
     Exception(Exception),
 }
-
-// Every exit is copied into the flight recorder: four words.
-const _: () = assert!(size_of::<VmExit>() <= 32);
 
 #[cfg(test)]
 mod tests {

@@ -1,6 +1,6 @@
 //! What is counted of each vCPU: exits and their cost by reason, and the last exits.
 
-use crate::{ExitReason, VmExit};
+use crate::ExitReason;
 use arch::Tsc;
 
 /// Count and cost of one kind of exit.
@@ -15,24 +15,14 @@ pub struct ReasonStats {
 /// One exit, as the flight recorder keeps it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ExitRecord {
-    /// The exit.
-    pub exit: VmExit,
+    /// Why.
+    pub reason: ExitReason,
+    /// What the handler found worth keeping: the port, the address, the MSR, the leaf; else 0.
+    pub detail: u64,
     /// The guest's RIP at the exit, if it was an instruction's; else 0.
     pub rip: u64,
     /// The host's TSC at the exit.
     pub at: Tsc,
-}
-
-impl ExitRecord {
-    /// Why.
-    pub const fn reason(&self) -> ExitReason {
-        self.exit.reason()
-    }
-
-    /// The port, address or qualification, by reason.
-    pub fn detail(&self) -> u64 {
-        self.exit.detail()
-    }
 }
 
 /// How many exits the flight recorder keeps.
@@ -48,8 +38,8 @@ pub struct Stats {
     /// Ticks of all turns on a core, guest and hypervisor together.
     turn_ticks: u64,
     records: [ExitRecord; RECORDED_EXITS],
-    /// How many exits were recorded in all.
-    recorded: usize,
+    /// The newest record.
+    newest: usize,
 }
 
 impl Default for Stats {
@@ -61,12 +51,12 @@ impl Default for Stats {
 impl Stats {
     /// All zero.
     pub const fn new() -> Self {
-        let nothing = ExitRecord { exit: VmExit::ExternalInterrupt, rip: 0, at: Tsc(0) };
+        let nothing = ExitRecord { reason: ExitReason::Unhandled, detail: 0, rip: 0, at: Tsc(0) };
         Self {
             by_reason: [ReasonStats { count: 0, host_ticks: 0 }; ROWS],
             turn_ticks: 0,
             records: [nothing; RECORDED_EXITS],
-            recorded: 0,
+            newest: 0,
         }
     }
 
@@ -75,20 +65,23 @@ impl Stats {
         self.turn_ticks += ticks;
     }
 
-    /// Notes an exit at `now`. The record is filled in place, and what is in it is handed on.
+    /// Notes an exit at `now`.
     #[inline]
-    pub(crate) fn exit(&mut self, exit: impl FnOnce() -> (VmExit, Tsc)) -> &mut ExitRecord {
-        let record = &mut self.records[self.recorded % RECORDED_EXITS];
-        (record.exit, record.at) = exit();
-        record.rip = 0;
-        self.recorded = self.recorded.wrapping_add(1);
-        record
+    pub(crate) const fn exit(&mut self, reason: ExitReason, now: Tsc) {
+        self.newest = (self.newest + 1) % RECORDED_EXITS;
+        self.records[self.newest] = ExitRecord { reason, detail: 0, rip: 0, at: now };
     }
 
     /// Adds the guest's RIP to the last exit's record, where it was read anyway.
     #[inline]
     pub(crate) const fn note_rip(&mut self, rip: u64) {
-        self.records[self.recorded.wrapping_sub(1) % RECORDED_EXITS].rip = rip;
+        self.records[self.newest % RECORDED_EXITS].rip = rip;
+    }
+
+    /// Adds what the handler found worth keeping to the last exit's record.
+    #[inline]
+    pub(crate) const fn note_detail(&mut self, detail: u64) {
+        self.records[self.newest % RECORDED_EXITS].detail = detail;
     }
 
     /// Charges `ticks` of handling to `reason`.
@@ -121,8 +114,9 @@ impl Stats {
 
     /// The last exits, oldest first.
     pub fn records(&self) -> impl Iterator<Item = &ExitRecord> {
-        let kept = self.recorded.min(RECORDED_EXITS);
-        (self.recorded - kept..self.recorded).map(|index| &self.records[index % RECORDED_EXITS])
+        let kept = usize::try_from(self.exits()).unwrap_or(usize::MAX).min(RECORDED_EXITS);
+        let past_newest = self.newest + 1 + RECORDED_EXITS;
+        (past_newest - kept..past_newest).map(|index| &self.records[index % RECORDED_EXITS])
     }
 }
 
@@ -134,7 +128,8 @@ mod tests {
     fn the_ring_keeps_the_newest_in_order() {
         let mut stats = Stats::new();
         for at in 0..100 {
-            stats.exit(|| (VmExit::Cpuid, Tsc(at)));
+            stats.exit(ExitReason::Cpuid, Tsc(at));
+            stats.charge(ExitReason::Cpuid, 1);
         }
         let times: Vec<u64> = stats.records().map(|record| record.at.0).collect();
         assert_eq!(times, (36..100).collect::<Vec<u64>>());
@@ -143,7 +138,7 @@ mod tests {
     #[test]
     fn ticks_are_charged_to_the_reason_and_to_the_guest() {
         let mut stats = Stats::new();
-        stats.exit(|| (VmExit::Hlt, Tsc(25)));
+        stats.exit(ExitReason::Hlt, Tsc(25));
         stats.charge(ExitReason::Hlt, 7);
         stats.add_turn(22);
         assert_eq!(stats.reason(ExitReason::Hlt), ReasonStats { count: 1, host_ticks: 7 });

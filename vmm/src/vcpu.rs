@@ -190,6 +190,8 @@ impl<B: VcpuBackend> Vcpu<B> {
         self.backend.restore(&snapshot.cpu);
         self.backend.set_xcr0(snapshot.xcr0);
         self.nmi_pending = snapshot.nmi_pending;
+        // Asked for again when it is needed, but given back only with the NMI that it was asked for.
+        self.backend.set_nmi_window(false);
         self.run_state = snapshot.run_state;
         self.timer = Tsc(0);
         self.events_changed = true;
@@ -244,11 +246,10 @@ impl<B: VcpuBackend> Vcpu<B> {
             if self.events_changed {
                 self.deliver_events(&mut vm.platform);
             }
-            let backend = &mut self.backend;
-            let record = self.stats.exit(|| (backend.run(now, self.deadline), backend.tsc()));
-            let exit = record.exit;
-            now = record.at;
+            let exit = self.backend.run(now, self.deadline);
+            now = self.backend.tsc();
             let reason = exit.reason();
+            self.stats.exit(reason, now);
             let leave = match exits::handle(self, vm, exit, now) {
                 Outcome::Advance => {
                     let rip = self.backend.advance();
@@ -387,10 +388,9 @@ impl<B: VcpuBackend> Vcpu<B> {
     /// Runs the timers that are due at `now` and finds the next one.
     pub(crate) fn fire_timers<M, P: Platform>(&mut self, vm: &mut Vm<M, P>, now: Tsc) {
         let guest_now = self.guest_tsc(now);
-        if self.lapic.timer_deadline().is_some_and(|deadline| deadline <= guest_now) {
-            self.lapic.advance(guest_now);
-            self.events_changed = true;
-        }
+        self.lapic.advance(guest_now);
+        // Also when nothing fires here: a read of the current count fires a timer that is due.
+        self.events_changed = true;
         let time = vm.clock.nanos(now);
         if vm.platform.next_deadline() <= time {
             vm.platform.advance(time);
@@ -401,8 +401,10 @@ impl<B: VcpuBackend> Vcpu<B> {
 
     /// Recomputes the deadline of the next guest timer.
     pub(crate) fn update_timer<M, P: Platform>(&mut self, vm: &Vm<M, P>) {
-        let offset = self.tsc_offset;
-        let lapic = self.lapic.timer_deadline().map_or(Tsc::NEVER, |due| host_tsc(due, offset));
+        let now = self.backend.tsc();
+        let guest_now = self.guest_tsc(now);
+        // From the distance, as the guest's TSC has any offset: a due time beyond the host's end never comes.
+        let lapic = self.lapic.timer_deadline().map_or(Tsc::NEVER, |due| now + (due - guest_now));
         self.timer = lapic.min(vm.clock.tsc(vm.platform.next_deadline()));
         self.deadline = self.timer.min(self.slice_end);
     }
@@ -463,13 +465,4 @@ impl<B: VcpuBackend> Vcpu<B> {
         self.nmi_pending = true;
         self.events_changed = true;
     }
-}
-
-/// The host's TSC at which the guest's TSC, `offset` ahead, reads `due`; never in the past by wrapping.
-#[inline]
-fn host_tsc(due: Tsc, offset: u64) -> Tsc {
-    let host = due.0.wrapping_sub(offset);
-    // A due time that lies before the host's zero is long over; one beyond its end never comes.
-    let is_negative = offset <= u64::MAX / 2 && due.0 < offset;
-    if is_negative { Tsc(0) } else { Tsc(host) }
 }

@@ -109,7 +109,13 @@ const SHOWN_EXITS: usize = 16;
 fn last_exits(name: &str, stats: &Stats) {
     let all = stats.records().count();
     for record in stats.records().skip(all.saturating_sub(SHOWN_EXITS)) {
-        log::error!("vm {name}: exit at tsc {}: {} {:#x}", record.at.0, record.reason().name(), record.detail());
+        log::error!(
+            "vm {name}: exit at tsc {}: {} {:#x}, rip {:#x}",
+            record.at.0,
+            record.reason.name(),
+            record.detail,
+            record.rip
+        );
     }
 }
 

@@ -276,6 +276,9 @@ impl ScriptedBackend {
             if step.elapsed > room {
                 step.elapsed = step.elapsed - room;
                 self.tsc = deadline;
+                if room > Tsc(0) {
+                    self.stuck_entries = 0;
+                }
                 return VmExit::Deadline;
             }
             self.stuck_entries = 0;
@@ -350,7 +353,11 @@ impl VcpuBackend for ScriptedBackend {
         });
         self.exits += 1;
         self.stuck_entries += 1;
-        assert!(self.stuck_entries < STUCK_ENTRIES, "the guest makes no progress: {:?}", self.entries.last());
+        assert!(
+            self.stuck_entries < STUCK_ENTRIES,
+            "the guest makes no progress: {:?}",
+            self.entries.last(),
+        );
 
         if let (Some(event), Some(step)) = (event, self.script.front())
             && step.cuts_off

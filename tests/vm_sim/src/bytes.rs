@@ -16,8 +16,10 @@ use vmm::{
 
 /// Turns that one input gets at most.
 const TURNS: u32 = 2000;
-/// Host ticks that may pass in one turn: a virtual machine gets years old, not centuries.
-const TURN_TICKS: u64 = 1 << 36;
+/// Host ticks that the guest may run in one turn.
+const TURN_TICKS: u64 = 1 << 25;
+/// Host ticks for which the host may leave the guest alone: a virtual machine gets years old, not centuries.
+const ABSENCE_TICKS: u64 = 1 << 44;
 
 /// What became of a guest of bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -201,7 +203,7 @@ fn play(machine: &mut Machine, bytes: &mut Bytes<'_>, step: Option<Step>) -> Opt
 /// The host idles until something wakes the guest; a key is what does in the end.
 fn halt(machine: &mut Machine) {
     for _ in 0..4 {
-        if machine.vcpu.next_timer() - machine.now() > Tsc(TURN_TICKS) || machine.idle() {
+        if machine.vcpu.next_timer() - machine.now() > Tsc(ABSENCE_TICKS) || machine.idle() {
             break;
         }
     }
@@ -421,14 +423,14 @@ fn outside(machine: &mut Machine, bytes: &mut Bytes<'_>) {
             machine.console_output();
         }
         4 => {
-            let ticks = bytes.value() % TURN_TICKS;
+            let ticks = bytes.value() % ABSENCE_TICKS;
             machine.cpu_mut().elapse(ticks);
         }
         _ => {
             // An event or single step on its way is not part of a snapshot: see `VcpuSnapshot`.
             if machine.cpu().pending().is_none() {
                 let snapshot = machine.save();
-                let host_tsc = Tsc((1 << 40) + bytes.value() % TURN_TICKS);
+                let host_tsc = Tsc((1 << 60) + bytes.value() % ABSENCE_TICKS);
                 let before = machine.vcpu.save(machine.now());
                 *machine = Machine::restore(&snapshot, host_tsc);
                 assert_eq!(machine.vcpu.save(host_tsc), before, "a restored vCPU saves as the same");

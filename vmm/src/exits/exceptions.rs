@@ -5,6 +5,7 @@ use crate::{Outcome, Vcpu, VcpuBackend};
 use arch::Exception;
 
 pub(super) fn reflect<B: VcpuBackend>(vcpu: &mut Vcpu<B>, exception: Exception) -> Outcome {
+    vcpu.stats.note_detail(u64::from(exception.vector().0));
     vcpu.backend.recover_event();
     Outcome::Fault(exception)
 }

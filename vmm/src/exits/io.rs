@@ -12,6 +12,7 @@ pub(super) fn access<B: VcpuBackend, M: GuestMemory, P: Platform>(
     access: IoExit,
     now: Tsc,
 ) -> Outcome {
+    vcpu.stats.note_detail(u64::from(access.port.0));
     if access.string {
         return memory_access::string_io(vcpu, vm, now);
     }

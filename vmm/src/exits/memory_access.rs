@@ -20,6 +20,7 @@ pub(super) fn emulate<B: VcpuBackend, M: GuestMemory, P: Platform>(
     fault: EptFault,
     now: Tsc,
 ) -> Outcome {
+    vcpu.stats.note_detail(fault.gpa.get());
     let access = match fault.access {
         MemoryAccess::Fetch => return Outcome::Stop(StopReason::FetchOutsideRam(fault.gpa)),
         MemoryAccess::Read => Access::Read,

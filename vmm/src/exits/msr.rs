@@ -10,6 +10,7 @@ const GP: Outcome = Outcome::Fault(Exception::GeneralProtection(0));
 
 pub(super) fn read<B: VcpuBackend>(vcpu: &mut Vcpu<B>, now: Tsc) -> Outcome {
     let msr = Msr(vcpu.backend.gprs().get32(Gpr::Rcx));
+    vcpu.stats.note_detail(u64::from(msr.0));
     let value = match msr {
         Msr::APIC_BASE => Some(vcpu.lapic.base()),
         Msr::TSC => Some(vcpu.guest_tsc(now).0),
@@ -37,10 +38,13 @@ pub(super) fn write<B: VcpuBackend, M: GuestMemory, P: Platform>(
 ) -> Outcome {
     let gprs = vcpu.backend.gprs();
     let (msr, value) = (Msr(gprs.get32(Gpr::Rcx)), gprs.edx_eax());
+    vcpu.stats.note_detail(u64::from(msr.0));
     match msr {
         Msr::TSC_DEADLINE => {
             let guest_now = vcpu.guest_tsc(now);
             vcpu.lapic.set_tsc_deadline(Tsc(value), guest_now);
+            // A deadline that has passed fires at once.
+            vcpu.events_changed = true;
             vcpu.update_timer(vm);
             Outcome::Advance
         }

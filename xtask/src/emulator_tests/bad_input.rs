@@ -39,8 +39,8 @@ pub(super) const CASES: &[Case] = cases! {
         field(lab, "missing-initramfs", "initramfs = \"absent.cpio\"", "`absent.cpio` is not in the boot archive")
     };
     oversized_initramfs: |lab| {
-        let mut archive = two("memory_mib = 32\nkernel = \"vmlinuz\"\ninitramfs = \"large\"", &["vmlinuz"])?;
-        archive.add("large", vec![0; 40 << 20]);
+        let mut archive = two("memory_mib = 72\nkernel = \"vmlinuz\"\ninitramfs = \"large\"", &["vmlinuz"])?;
+        archive.add("large", vec![0; 16 << 20]);
         complains(lab, "oversized-initramfs", &archive, &["initramfs `large`"])
     };
     memory_too_small: |lab| {
