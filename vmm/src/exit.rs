@@ -85,7 +85,9 @@ pub enum EntryFailure {
 }
 
 /// An exit, decoded once.
+// With a tag of its own, not one hidden in a payload: it is looked at at every exit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
 pub enum VmExit {
     /// A host interrupt is pending; nothing for the guest.
     ExternalInterrupt,
@@ -295,6 +297,7 @@ impl VmExit {
 
 /// What a handler decided. Only `vcpu.rs` acts on it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
 pub enum Outcome {
     /// The instruction is done: move RIP past it.
     Advance,

@@ -250,7 +250,7 @@ impl<B: VcpuBackend> Vcpu<B> {
             now = self.backend.tsc();
             let reason = exit.reason();
             self.stats.exit(reason, now);
-            let leave = match exits::handle(self, vm, exit, now) {
+            let leave = match exits::handle(self, vm, &exit, now) {
                 Outcome::Advance => {
                     let rip = self.backend.advance();
                     self.stats.note_rip(rip);
@@ -404,7 +404,10 @@ impl<B: VcpuBackend> Vcpu<B> {
         let now = self.backend.tsc();
         let guest_now = self.guest_tsc(now);
         // From the distance, as the guest's TSC has any offset: a due time beyond the host's end never comes.
-        let lapic = self.lapic.timer_deadline().map_or(Tsc::NEVER, |due| now + (due - guest_now));
+        let lapic = match self.lapic.timer_deadline() {
+            None | Some(Tsc::NEVER) => Tsc::NEVER,
+            Some(due) => now + (due - guest_now),
+        };
         self.timer = lapic.min(vm.clock.tsc(vm.platform.next_deadline()));
         self.deadline = self.timer.min(self.slice_end);
     }

@@ -14,8 +14,6 @@ use crate::{guests, image, paths, progress};
 
 /// How long a command may take, boot included, when no limit is given.
 const EXEC_LIMIT: Duration = Duration::from_secs(1800);
-/// What the hypervisor prints when this computer cannot run it.
-const REFUSAL: &str = "cannot start";
 
 /// Builds everything, boots it, and connects the terminal to the guest's console.
 ///
@@ -69,12 +67,13 @@ pub(crate) fn run_on(kind: Kind, arguments: &Arguments) -> Result<ExitCode> {
     match &arguments.exec {
         Some(command) => {
             let marks = Marks::new();
-            guests::exec::add(&mut archive, &marks, command)?;
+            let guest = guests::exec::add(&mut archive, &marks, command)?;
             // Images with a command of their own do not replace the ones that the user may write to a disk.
             let images = image::build(&archive.to_tar()?, &paths::created(directory.join("exec"))?)?;
             progress::step(format_args!("starting {}", kind.name()));
             let mut emulator = machine(images, "exec").start()?;
-            let outcome = follow(&mut emulator, &marks, &interrupted, limit.unwrap_or(EXEC_LIMIT));
+            let limit = limit.unwrap_or(EXEC_LIMIT);
+            let outcome = follow(&mut emulator, &guest, &marks, &interrupted, limit);
             finish(emulator, outcome.map(ExitCode::from))
         }
         None => {
@@ -109,8 +108,14 @@ const MILESTONES: [(&str, &str); 2] = [
     ("craton-guest: init reached", "the guest's /init is running"),
 ];
 
-/// Prints what the command prints, and returns its status.
-fn follow(machine: &mut Emulator, marks: &Marks, interrupted: &Interrupted, limit: Duration) -> Result<u8> {
+/// Prints what the command in `guest` prints, and returns its status.
+fn follow(
+    machine: &mut Emulator,
+    guest: &str,
+    marks: &Marks,
+    interrupted: &Interrupted,
+    limit: Duration,
+) -> Result<u8> {
     let deadline = Instant::now() + limit;
     let mut console = Vec::new();
     let mut printed = 0;
@@ -125,20 +130,19 @@ fn follow(machine: &mut Emulator, marks: &Marks, interrupted: &Interrupted, limi
             progress::note(meaning);
         }
         let (output, status) = match marks.parse(&console) {
-            Progress::NotStarted => {
-                if text.contains(REFUSAL) && text.ends_with('\n') {
-                    bail!("Craton refuses this machine:\n{}", tail(&console));
-                }
-                (Vec::new(), None)
-            }
+            Progress::NotStarted => (Vec::new(), None),
             Progress::Running(output) => (output, None),
             Progress::Ended(output, status) => (output, Some(status)),
         };
         let mut stdout = std::io::stdout().lock();
-        stdout.write_all(&output[printed..]).and_then(|()| stdout.flush()).context("standard output")?;
+        let fresh = output.get(printed..).unwrap_or_default();
+        stdout.write_all(fresh).and_then(|()| stdout.flush()).context("standard output")?;
         printed = output.len();
         if let Some(status) = status {
             return Ok(status);
+        }
+        if let Some(reason) = hopeless(&text, guest) {
+            bail!("{reason}; the console's last words:\n{}", tail(&console));
         }
         if interrupted.is_set() {
             bail!("interrupted");
@@ -153,9 +157,43 @@ fn follow(machine: &mut Emulator, marks: &Marks, interrupted: &Interrupted, limi
     }
 }
 
+/// Why the command in `guest` will never end, if the console shows that.
+fn hopeless(console: &str, guest: &str) -> Option<&'static str> {
+    // A line is judged when it is complete, so that the error shows all of it.
+    let says = |sign: &str| console.split_once(sign).is_some_and(|(_, rest)| rest.contains('\n'));
+    if says("craton: cannot start: ") {
+        return Some("Craton refuses this machine");
+    }
+    if says("craton: panic") {
+        return Some("Craton panicked");
+    }
+    if says(&format!("[craton: {guest} stopped: "))
+        || says(&format!("[craton: console of {guest}, which is "))
+    {
+        return Some("the guest stopped before the command ended");
+    }
+    (console.matches(INIT_SIGN).count() > 1).then_some("the guest restarted before the command ended")
+}
+
 /// The end of what the console showed.
 fn tail(console: &[u8]) -> String {
     let text = String::from_utf8_lossy(console).replace('\r', "");
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(20)..].join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::hopeless;
+
+    #[test]
+    fn waiting_ends_when_the_guest_cannot_answer_any_more() {
+        assert_eq!(hopeless("[craton: console of a; Ctrl-]]\nLinux version", "a"), None);
+        assert_eq!(hopeless("[craton: b stopped: x]\n", "a"), None);
+        assert!(hopeless("[craton: a stopped: triple fault]\n", "a").is_some());
+        assert!(hopeless("[craton: console of a, which is refused; x]\n", "a").is_some());
+        assert!(hopeless("craton: cannot start: no VT-x\n", "a").is_some());
+        // Still half a line.
+        assert_eq!(hopeless("craton: cannot start: no", "a"), None);
+    }
 }

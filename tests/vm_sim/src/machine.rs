@@ -297,7 +297,7 @@ impl Machine {
         if let Some(vector) = self.waiting_interrupt() {
             assert!(entry.interrupt_window, "{vector:?} waits and nobody asked for a window");
         }
-        if let Some(due) = self.lapic().timer_deadline() {
+        if let Some(due) = self.lapic().timer_deadline().filter(|due| *due != Tsc::NEVER) {
             let guest_entry = entry.now.0.wrapping_sub(self.now().0).wrapping_add(self.cpu().guest_tsc().0);
             assert!(due.0 > guest_entry, "the guest was entered at {guest_entry:#x} with a timer due at {due:?}");
             let left = due.0 - guest_entry;

@@ -19,10 +19,10 @@ use memory::GuestMemory;
 pub(crate) fn handle<B: VcpuBackend, M: GuestMemory, P: Platform>(
     vcpu: &mut Vcpu<B>,
     vm: &mut Vm<M, P>,
-    exit: VmExit,
+    exit: &VmExit,
     now: Tsc,
 ) -> Outcome {
-    match exit {
+    match *exit {
         VmExit::ExternalInterrupt | VmExit::Init => Outcome::Yield(Yield::HostInterrupt),
         VmExit::Nmi => Outcome::Yield(Yield::HostNmi),
         VmExit::Deadline => Outcome::Retry,

@@ -16,10 +16,7 @@ const ENTRY_FAILURE: u32 = 1 << 31;
 #[inline]
 pub fn decode(vmcs: &impl VmcsAccess) -> VmExit {
     let reason = vmcs.read(field::EXIT_REASON);
-    if reason & ENTRY_FAILURE != 0 {
-        return VmExit::EntryFailure(EntryFailure::Refused(raw(vmcs, reason)));
-    }
-    match reason & 0xffff {
+    match reason {
         0 => exception(vmcs, reason),
         1 => VmExit::ExternalInterrupt,
         2 => VmExit::TripleFault,
@@ -43,6 +40,8 @@ pub fn decode(vmcs: &impl VmcsAccess) -> VmExit {
         48 => VmExit::Ept(ept_violation(vmcs)),
         52 => VmExit::Deadline,
         55 => VmExit::Xsetbv,
+        _ if reason & ENTRY_FAILURE != 0 => VmExit::EntryFailure(EntryFailure::Refused(raw(vmcs, reason))),
+        // Bits 26 to 30 tell of enclaves, pending MTF exits and SMM, none of which is in use.
         _ => VmExit::Unhandled(raw(vmcs, reason)),
     }
 }

@@ -24,7 +24,7 @@ fn commands(lab: &Lab) -> Result<()> {
             ("vm list", "busy"),
             ("vm info busy", "16"),
             ("stats busy", "%"),
-            ("exits busy", "rip"),
+            ("exits busy", "io-out"),
             ("host", "EPT"),
             ("log debug", "debug"),
             ("nonsense", "error"),

@@ -61,8 +61,9 @@ impl Marks {
     }
 }
 
-/// Makes the guest on the console (or the first one) in `archive` run `command`. The other guests stay as they are.
-pub(crate) fn add(archive: &mut Archive, marks: &Marks, command: &str) -> Result<()> {
+/// Makes the guest on the console (or the first one) in `archive` run `command`, and returns its name. The other
+/// guests stay as they are.
+pub(crate) fn add(archive: &mut Archive, marks: &Marks, command: &str) -> Result<String> {
     let text = archive.get(CONFIGURATION).context("the archive has no configuration")?;
     let mut table: toml::Table = std::str::from_utf8(text)?.parse().context(CONFIGURATION)?;
     let guests =
@@ -79,7 +80,7 @@ pub(crate) fn add(archive: &mut Archive, marks: &Marks, command: &str) -> Result
     let text = table.to_string();
     archive.add(IMAGE, file_system);
     archive.add(CONFIGURATION, text.into_bytes());
-    Ok(())
+    Ok(name)
 }
 
 fn is_on_console(guest: &toml::Value) -> bool {
@@ -105,7 +106,7 @@ mod tests {
         let text = "[[vm]]\nname='a'\ninitramfs='i'\n[[vm]]\nname='b'\ninitramfs='i'\nconsole=true\n";
         archive.add(CONFIGURATION, text.into());
         archive.add("i", vec![1, 2, 3]);
-        add(&mut archive, &Marks::new(), "uname -a").expect("added");
+        assert_eq!(add(&mut archive, &Marks::new(), "uname -a").expect("added"), "b");
         let text = std::str::from_utf8(archive.get(CONFIGURATION).expect("there")).expect("text");
         let table: toml::Table = text.parse().expect("valid");
         assert_eq!(table["vm"][0]["initramfs"].as_str(), Some("i"));

@@ -1,5 +1,6 @@
 //! Starting an emulator, and ending the one we started, whatever happens.
 
+use std::ffi::OsStr;
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -10,6 +11,7 @@ use anyhow::{Context, Result, bail};
 use super::{Firmware, Kind, Processor, Serial, Size, bochs, qemu};
 use crate::image::Images;
 use crate::paths;
+use crate::process::find_program;
 use crate::setup::{self, Package, packages};
 
 /// How long an emulator may take to connect its serial line.
@@ -52,11 +54,7 @@ pub(crate) fn prepare(kind: Kind) -> Result<()> {
 impl Machine {
     /// Starts it. Everything it writes is in a directory of its own under `build/runs`.
     pub(crate) fn start(&self) -> Result<Emulator> {
-        let directory = paths::build()?.join("runs").join(format!("{}-{}", self.name, std::process::id()));
-        if directory.exists() {
-            std::fs::remove_dir_all(&directory)?;
-        }
-        paths::created(directory.clone())?;
+        let directory = run_directory(&self.name)?;
         let image = match self.firmware {
             Firmware::Bios => &self.images.bios,
             Firmware::Uefi => &self.images.uefi,
@@ -101,7 +99,7 @@ impl Machine {
                     bochs::configuration(&installed, self.size, self.processor, wiring),
                 )?;
                 std::fs::write(&script, bochs::DEBUGGER_SCRIPT)?;
-                let mut command = Command::new(&installed.program);
+                let mut command = tied_to_us(installed.program.as_os_str());
                 command.args(bochs::arguments(&installed, &configuration, &script)).current_dir(directory);
                 Ok(command)
             }
@@ -129,7 +127,7 @@ impl Machine {
         };
         let wiring =
             qemu::Wiring { disk, serial_port, ovmf: code.as_deref().map(|code| (code, variables.as_path())) };
-        let mut command = Command::new("qemu-system-x86_64");
+        let mut command = tied_to_us(OsStr::new("qemu-system-x86_64"));
         command.args(qemu::arguments(accelerator, self.firmware, self.size, wiring)).current_dir(directory);
         Ok(command)
     }
@@ -154,6 +152,34 @@ impl Drop for Emulator {
         end(&mut self.child);
         // The logs stay for the reader; the disk's copy is large and tells nothing.
         drop(std::fs::remove_file(self.directory.join("disk.img")));
+    }
+}
+
+/// An empty directory for a run called `name`. Those of earlier runs of that name, kept for their logs, go.
+fn run_directory(name: &str) -> Result<PathBuf> {
+    let runs = paths::created(paths::build()?.join("runs"))?;
+    for entry in std::fs::read_dir(&runs)? {
+        let entry = entry?;
+        let entry_name = entry.file_name().to_string_lossy().into_owned();
+        let Some((earlier, process)) = entry_name.rsplit_once('-') else { continue };
+        let is_running =
+            Path::new("/proc").join(process).is_dir() && process != std::process::id().to_string();
+        if earlier == name && !is_running {
+            std::fs::remove_dir_all(entry.path())?;
+        }
+    }
+    paths::created(runs.join(format!("{name}-{}", std::process::id())))
+}
+
+/// Starts `program` so that it ends when this process dies, even without a chance to clean up.
+fn tied_to_us(program: &OsStr) -> Command {
+    match find_program("setpriv") {
+        Some(setpriv) => {
+            let mut command = Command::new(setpriv);
+            command.args(["--pdeathsig", "KILL", "--"]).arg(program);
+            command
+        }
+        None => Command::new(program),
     }
 }
 

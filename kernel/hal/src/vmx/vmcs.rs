@@ -16,6 +16,20 @@ use vmx::field::{self, Field, FieldWidth, Guest, Sensitive};
 use vmx::{Controls, Entry, ProcessorBased, Secondary, VmcsAccess, Window, bitmap};
 use x86_64::registers::control::{Cr0, Cr4};
 
+/// Where a VMCS is. SDM Vol. 3C, "Overview" of virtual-machine control structures: launch state.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Activity {
+    /// Not current on any core.
+    Away {
+        /// Its launch state.
+        launched: bool,
+    },
+    /// Current, launch state clear.
+    Clear,
+    /// Current, launch state launched.
+    Launched,
+}
+
 /// A VMCS region and what the processor does not keep in it.
 ///
 /// Safe code can write fields that only change what the guest sees. Host state, controls and physical addresses
@@ -31,8 +45,7 @@ pub struct Vmcs {
     gprs: Gprs,
     processor_controls: u32,
     entry_controls: u32,
-    launched: bool,
-    loaded: bool,
+    activity: Activity,
     xcr0: u64,
     has_xsave: bool,
 }
@@ -73,8 +86,7 @@ impl Vmcs {
             gprs: Gprs::default(),
             processor_controls: controls.processor,
             entry_controls: controls.entry,
-            launched: false,
-            loaded: false,
+            activity: Activity::Away { launched: false },
             xcr0: 1,
             has_xsave: cpu.xsave_mask() != 0,
         };
@@ -99,7 +111,8 @@ impl Vmcs {
         cpu.current = here;
         self.state.install();
         self.xcr0 = self.state.xcr0;
-        self.loaded = true;
+        let Activity::Away { launched } = self.activity else { panic!("a VMCS is loaded once") };
+        self.activity = if launched { Activity::Launched } else { Activity::Clear };
     }
 
     /// Takes the guest's register state off the CPU. The VMCS stays active there until another is loaded.
@@ -107,11 +120,15 @@ impl Vmcs {
     /// # Panics
     /// If it is not loaded on `cpu`.
     pub fn unload(&mut self, cpu: &mut VmxCpu) {
-        assert!(self.loaded && cpu.current == self.region.hpa().get(), "only a loaded VMCS can be unloaded");
+        assert!(self.is_loaded() && cpu.current == self.region.hpa().get(), "only a loaded VMCS can be unloaded");
         self.state.xcr0 = self.xcr0;
         self.state.capture();
         cpu.current = 0;
-        self.loaded = false;
+        self.activity = Activity::Away { launched: self.activity == Activity::Launched };
+    }
+
+    fn is_loaded(&self) -> bool {
+        !matches!(self.activity, Activity::Away { .. })
     }
 
     fn write_sensitive<W: FieldWidth>(&mut self, field: Field<Sensitive, W>, value: W) {
@@ -182,14 +199,14 @@ impl Drop for Vmcs {
 impl VmcsAccess for Vmcs {
     #[inline(always)]
     fn read<K, W: FieldWidth>(&self, field: Field<K, W>) -> W {
-        debug_assert!(self.loaded, "the VMCS is loaded");
+        debug_assert!(self.is_loaded(), "the VMCS is loaded");
         // SAFETY: in VMX root operation, as a `VmxCpu` was needed to make `self`.
         W::from_raw(unsafe { instructions::vmread(field.encoding()) })
     }
 
     #[inline(always)]
     fn write<W: FieldWidth>(&mut self, field: Field<Guest, W>, value: W) {
-        debug_assert!(self.loaded, "the VMCS is loaded");
+        debug_assert!(self.is_loaded(), "the VMCS is loaded");
         // SAFETY: as above; fields of this kind cannot reach host state or host memory.
         unsafe { instructions::vmwrite(field.encoding(), value.to_raw()) };
     }
@@ -216,14 +233,18 @@ impl VmcsAccess for Vmcs {
 
     #[inline(always)]
     fn enter(&mut self) -> Result<(), u32> {
-        assert!(self.loaded, "the VMCS is loaded");
+        let launched = match self.activity {
+            Activity::Launched => 1,
+            Activity::Clear => 0,
+            Activity::Away { .. } => panic!("a guest is entered on a loaded VMCS"),
+        };
         // SAFETY: the VMCS is current on this CPU, its host state is this CPU's, and EPT confines the guest to
         // the blocks of `space`.
-        let failed = unsafe { enter_guest(&raw mut self.gprs, u64::from(self.launched)) };
+        let failed = unsafe { enter_guest(&raw mut self.gprs, launched) };
         if failed != 0 {
             return Err(self.read(field::VM_INSTRUCTION_ERROR));
         }
-        self.launched = true;
+        self.activity = Activity::Launched;
         Ok(())
     }
 
@@ -266,7 +287,7 @@ impl VmcsAccess for Vmcs {
     fn set_xcr0(&mut self, value: u64) {
         let value = value | 1;
         self.xcr0 = value;
-        if self.has_xsave && self.loaded {
+        if self.has_xsave && self.is_loaded() {
             switched_state::write_xcr0(value);
         }
     }
