@@ -4,9 +4,7 @@
 //! far side, once; this side never sees a VMCS.
 
 use crate::{Event, VmExit};
-use arch::{
-    Cr0Flags, Cr4Flags, EferFlags, Gprs, Msr, RFlags, Segment, SegmentRegister, TableRegister, Tsc,
-};
+use arch::{Cr0Flags, Cr4Flags, EferFlags, Gprs, Msr, RFlags, Segment, SegmentRegister, TableRegister, Tsc};
 use bitflags::bitflags;
 
 bitflags! {

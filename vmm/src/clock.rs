@@ -20,7 +20,10 @@ pub struct Clock {
 const NANOS_PER_SECOND: u64 = 1_000_000_000;
 
 #[inline]
-#[expect(clippy::cast_possible_truncation, reason = "the product of a 64-bit time by a rate wraps after centuries")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the product of a 64-bit time by a rate wraps after centuries"
+)]
 const fn scale(value: u64, rate: u64) -> u64 {
     ((value as u128 * rate as u128) >> 32) as u64
 }

@@ -263,12 +263,13 @@ impl CpuidPolicy {
         // XSAVEOPT, XSAVEC, XGETBV with ECX=1; no XSAVES.
         self.xsave.push(Leaf::new(one.eax & 0b111, 0, 0, 0));
         for number in 2..63_u32 {
-            let leaf = self.components.iter().find(|component| component.number == number).map_or(
-                Leaf::default(),
-                |component| {
+            let leaf = self
+                .components
+                .iter()
+                .find(|component| component.number == number)
+                .map_or(Leaf::default(), |component| {
                     Leaf::new(component.size, component.offset, u32::from(component.aligned) << 1, 0)
-                },
-            );
+                });
             self.xsave.push(leaf);
         }
     }

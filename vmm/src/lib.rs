@@ -2,6 +2,8 @@
 //! and generic over the backend that runs the processor, so that whole machines run in host tests.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
+#![warn(clippy::wildcard_enum_match_arm)]
+#![cfg_attr(not(test), warn(clippy::unwrap_used))]
 
 extern crate alloc;
 

@@ -4,8 +4,8 @@
 
 use crate::lapic::{self, Delivery, LocalApic};
 use crate::{
-    CpuState, CpuidPolicy, Event, Interruptibility, MsrState, Outcome, Stats, StopReason, VcpuBackend, Vm, Yield,
-    exits,
+    CpuState, CpuidPolicy, Event, Interruptibility, MsrState, Outcome, Stats, StopReason, VcpuBackend, Vm,
+    Yield, exits,
 };
 use arch::{Exception, RFlags, Tsc};
 use bus::{Attention, InterruptMessage, Platform, PowerRequest};
@@ -257,7 +257,11 @@ impl<B: VcpuBackend> Vcpu<B> {
                     None
                 }
                 Outcome::Retry => None,
-                outcome => self.settle(&vm.platform, outcome),
+                outcome @ (Outcome::JumpTo(_)
+                | Outcome::Fault(_)
+                | Outcome::Halt
+                | Outcome::Yield(_)
+                | Outcome::Stop(_)) => self.settle(&vm.platform, outcome),
             };
             let end = self.backend.tsc();
             self.stats.charge(reason, end.0.wrapping_sub(now.0));
@@ -311,14 +315,12 @@ impl<B: VcpuBackend> Vcpu<B> {
 
     /// Delivers `exception`, with the register effects that the CPU has before delivery.
     fn raise(&mut self, exception: Exception) {
-        match exception {
-            Exception::PageFault { address, .. } => self.backend.set_cr2(address),
-            Exception::Debug { dr6 } => {
-                let before = self.backend.dr6();
-                // SDM Vol. 3B, "Debug Status Register (DR6)": B0 to B3 are replaced, the others accumulate.
-                self.backend.set_dr6(before & !0xf | dr6);
-            }
-            _ => {}
+        if let Exception::PageFault { address, .. } = exception {
+            self.backend.set_cr2(address);
+        } else if let Exception::Debug { dr6 } = exception {
+            // SDM Vol. 3B, "Debug Status Register (DR6)": B0 to B3 are replaced, the others accumulate.
+            let before = self.backend.dr6();
+            self.backend.set_dr6(before & !0xf | dr6);
         }
         self.backend.inject(Event::Exception(exception));
         self.events_changed = true;

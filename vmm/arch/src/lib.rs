@@ -2,6 +2,8 @@
 //! control-register bits, exceptions. No logic beyond conversions.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
+#![warn(clippy::wildcard_enum_match_arm)]
+#![cfg_attr(not(test), warn(clippy::unwrap_used))]
 
 mod address;
 mod exception;

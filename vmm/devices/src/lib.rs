@@ -6,6 +6,8 @@
 //! restored at any moment, as plain data.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
+#![warn(clippy::wildcard_enum_match_arm)]
+#![cfg_attr(not(test), warn(clippy::unwrap_used))]
 
 mod acpi_pm;
 mod clock;

@@ -15,6 +15,8 @@
 //! the guest: an instruction comes here for a device access, and devices are accessed one at a time.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
+#![warn(clippy::wildcard_enum_match_arm)]
+#![cfg_attr(not(test), warn(clippy::unwrap_used))]
 
 mod access;
 mod alu;

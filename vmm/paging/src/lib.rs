@@ -4,6 +4,8 @@
 //! tables through [`TableMemory`] and never touches memory itself, so it runs on the host as it runs on metal.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
+#![warn(clippy::wildcard_enum_match_arm)]
+#![cfg_attr(not(test), warn(clippy::unwrap_used))]
 
 mod edit;
 mod ept;

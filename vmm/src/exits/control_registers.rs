@@ -31,9 +31,10 @@ pub(super) fn access<B: VcpuBackend>(
         }
         CrAccess::ReadCr8(target) => {
             let value = u64::from(vcpu.lapic.cr8());
-            match target {
-                Gpr::Rsp => vcpu.backend.set_rsp(value),
-                other => vcpu.backend.gprs_mut().set(other, value),
+            if target == Gpr::Rsp {
+                vcpu.backend.set_rsp(value);
+            } else {
+                vcpu.backend.gprs_mut().set(target, value);
             }
             Outcome::Advance
         }
@@ -105,8 +106,7 @@ fn write_cr4<B: VcpuBackend>(vcpu: &mut Vcpu<B>, memory: &impl GuestMemory, valu
     let long = vcpu.backend.efer().contains(EferFlags::LONG_MODE_ACTIVE);
     let pae = Cr4Flags::PHYSICAL_ADDRESS_EXTENSION;
     let pcid_on = new.contains(Cr4Flags::PCID) && !old.contains(Cr4Flags::PCID);
-    if long && !new.contains(pae)
-        || long && (new ^ old).contains(Cr4Flags::L5_PAGING)
+    if long && (!new.contains(pae) || (new ^ old).contains(Cr4Flags::L5_PAGING))
         || pcid_on && (!long || vcpu.backend.cr3() & 0xfff != 0)
     {
         return GP;

@@ -4,7 +4,8 @@ use crate::exits::{io, msr};
 use crate::lapic::LocalApic;
 use crate::{EptFault, MemoryAccess, Outcome, StopReason, Vcpu, VcpuBackend, Vm};
 use arch::{
-    Cr0Flags, Cr4Flags, EferFlags, Exception, Gpa, Gpr, Nanos, PAGE_SIZE, Port, RFlags, Segment, SegmentRegister, Tsc, Width,
+    Cr0Flags, Cr4Flags, EferFlags, Exception, Gpa, Gpr, Nanos, PAGE_SIZE, Port, RFlags, Segment,
+    SegmentRegister, Tsc, Width,
 };
 use bus::Platform;
 use emulate::{Access, Cpu, Emulated, KnownTranslation, Mmio, PagingFeatures, Ports};
@@ -119,9 +120,9 @@ impl<P: Platform> Mmio for Devices<'_, P> {
         match self.lapic_offset(gpa) {
             Some(offset) => {
                 self.lapic_written = true;
-                match self.lapic.write_mmio(offset, width, value, self.guest_now) {
-                    crate::lapic::Effect::None => {}
-                    effect => self.effect = Some(effect),
+                let effect = self.lapic.write_mmio(offset, width, value, self.guest_now);
+                if effect != crate::lapic::Effect::None {
+                    self.effect = Some(effect);
                 }
             }
             None => self.platform.mmio_write(gpa, width, value, self.time),
@@ -148,17 +149,15 @@ struct Registers<'a, B> {
 impl<B: VcpuBackend> Cpu for Registers<'_, B> {
     #[inline]
     fn gpr(&self, register: Gpr) -> u64 {
-        match register {
-            Gpr::Rsp => self.backend.rsp(),
-            other => self.backend.gprs().get(other),
-        }
+        if register == Gpr::Rsp { self.backend.rsp() } else { self.backend.gprs().get(register) }
     }
 
     #[inline]
     fn set_gpr(&mut self, register: Gpr, value: u64) {
-        match register {
-            Gpr::Rsp => self.backend.set_rsp(value),
-            other => self.backend.gprs_mut().set(other, value),
+        if register == Gpr::Rsp {
+            self.backend.set_rsp(value);
+        } else {
+            self.backend.gprs_mut().set(register, value);
         }
     }
 

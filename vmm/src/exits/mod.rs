@@ -9,7 +9,7 @@ mod io;
 mod memory_access;
 mod msr;
 
-use crate::{Outcome, StopReason, Vcpu, VcpuBackend, VmExit, Vm, Yield};
+use crate::{Outcome, StopReason, Vcpu, VcpuBackend, Vm, VmExit, Yield};
 use arch::{Exception, Tsc};
 use bus::Platform;
 use memory::GuestMemory;

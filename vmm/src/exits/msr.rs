@@ -133,7 +133,8 @@ pub(super) fn apply<B: VcpuBackend, M, P: Platform>(
 
 /// SDM Vol. 3A, "Extended Feature Enable Register".
 fn write_efer<B: VcpuBackend>(vcpu: &mut Vcpu<B>, value: u64) -> Outcome {
-    let writable = EferFlags::SYSTEM_CALL_EXTENSIONS | EferFlags::LONG_MODE_ENABLE | EferFlags::NO_EXECUTE_ENABLE;
+    let writable =
+        EferFlags::SYSTEM_CALL_EXTENSIONS | EferFlags::LONG_MODE_ENABLE | EferFlags::NO_EXECUTE_ENABLE;
     let old = vcpu.backend.efer();
     if value & !(writable | EferFlags::LONG_MODE_ACTIVE).bits() != 0 {
         return GP;

@@ -57,6 +57,7 @@ impl LocalApic {
         match msr {
             Msr::APIC_BASE => Ok(self.base()),
             Msr::TSC_DEADLINE if self.has_tsc_deadline() => Ok(self.tsc_deadline(now).0),
+            #[expect(clippy::wildcard_enum_match_arm, reason = "all other registers are read alike")]
             _ => match self.x2apic_register(msr)? {
                 Register::EndOfInterrupt | Register::SelfIpi => Err(GeneralProtection),
                 Register::CommandLow => Ok(self.command.0),
@@ -90,16 +91,12 @@ impl LocalApic {
                 if value & !allowed != 0 {
                     return Err(GeneralProtection);
                 }
-                match register {
-                    Register::CommandLow => {
-                        let command = Command(value);
-                        Ok(self.send(Command::from_halves(
-                            command.high(),
-                            command.low() & Command::LOW_WRITABLE,
-                        )))
-                    }
-                    _ => Ok(self.write(register, Command(value).low(), now)),
+                if register == Register::CommandLow {
+                    let command = Command(value);
+                    let writable = command.low() & Command::LOW_WRITABLE;
+                    return Ok(self.send(Command::from_halves(command.high(), writable)));
                 }
+                Ok(self.write(register, Command(value).low(), now))
             }
         }
     }
@@ -329,9 +326,6 @@ impl LocalApic {
 #[inline]
 fn mmio_register(offset: u16) -> Option<Register> {
     let number = u8::try_from(offset >> 4).ok()?;
-    match Register::from_number(number)? {
-        // The SELF IPI register exists in x2APIC mode alone.
-        Register::SelfIpi => None,
-        register => Some(register),
-    }
+    // The SELF IPI register exists in x2APIC mode alone.
+    Register::from_number(number).filter(|register| *register != Register::SelfIpi)
 }

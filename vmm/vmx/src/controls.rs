@@ -227,7 +227,8 @@ fn negotiate(
     optional: u32,
     forbidden: u32,
 ) -> Result<u32, ControlMissing> {
-    let [must, may] = [capability, capability >> 32].map(|half| u32::try_from(half & 0xffff_ffff).unwrap_or(0));
+    let [must, may] =
+        [capability, capability >> 32].map(|half| u32::try_from(half & 0xffff_ffff).unwrap_or(0));
     let missing = required & !may | forbidden & must;
     if missing != 0 {
         return Err(ControlMissing { field, bits: missing });
@@ -287,7 +288,13 @@ impl Controls {
                 secondary_optional.bits(),
                 0,
             )?,
-            exit: negotiate("VM-exit", capabilities.exit, exit.bits(), 0, Exit::ACKNOWLEDGE_INTERRUPT.bits())?,
+            exit: negotiate(
+                "VM-exit",
+                capabilities.exit,
+                exit.bits(),
+                0,
+                Exit::ACKNOWLEDGE_INTERRUPT.bits(),
+            )?,
             entry: negotiate("VM-entry", capabilities.entry, entry.bits(), 0, 0)?,
         })
     }
@@ -326,8 +333,10 @@ pub(crate) mod tests {
 
     #[test]
     fn optional_bits_are_dropped_where_not_allowed() {
-        let capabilities =
-            Capabilities { secondary: u64::from((Secondary::EPT | Secondary::UNRESTRICTED_GUEST).bits()) << 32, ..generous() };
+        let capabilities = Capabilities {
+            secondary: u64::from((Secondary::EPT | Secondary::UNRESTRICTED_GUEST).bits()) << 32,
+            ..generous()
+        };
         let controls = Controls::negotiate(&capabilities).expect("the required ones are allowed");
         assert!(!controls.has_secondary(Secondary::VPID));
     }
@@ -347,7 +356,9 @@ pub(crate) mod tests {
 
     #[test]
     fn the_true_capability_msrs_are_read_where_they_exist() {
-        let read = |basic: u64| Capabilities::read(|msr| if msr == Msr::VMX_BASIC { basic } else { u64::from(msr.0) });
+        let read = |basic: u64| {
+            Capabilities::read(|msr| if msr == Msr::VMX_BASIC { basic } else { u64::from(msr.0) })
+        };
         assert_eq!(read(1 << 55).pin, 0x48d);
         assert_eq!(read(0).pin, 0x481);
     }

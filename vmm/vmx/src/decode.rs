@@ -5,9 +5,7 @@
 use crate::event::{self, Reported};
 use crate::{VmcsAccess, field};
 use arch::{Gpa, Gpr, Gva, Port, Width};
-use vmm::{
-    CrAccess, Direction, EntryFailure, EptFault, IoExit, MemoryAccess, RawExit, VmExit,
-};
+use vmm::{CrAccess, Direction, EntryFailure, EptFault, IoExit, MemoryAccess, RawExit, VmExit};
 
 /// The exit reason's bit that marks a failed entry.
 const ENTRY_FAILURE: u32 = 1 << 31;

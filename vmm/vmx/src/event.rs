@@ -100,7 +100,8 @@ pub(crate) const fn combine(first: u32, second: Exception) -> Combined {
     if old == 8 {
         return if is_contributory(new) || new == 14 { Combined::Shutdown } else { Combined::Second };
     }
-    let double = is_contributory(old) && is_contributory(new) || old == 14 && (is_contributory(new) || new == 14);
+    let double =
+        is_contributory(old) && is_contributory(new) || old == 14 && (is_contributory(new) || new == 14);
     if double { Combined::DoubleFault } else { Combined::Second }
 }
 

@@ -27,7 +27,10 @@ macro_rules! width {
     ($type:ty) => {
         impl FieldWidth for $type {
             #[inline]
-            #[expect(clippy::cast_possible_truncation, reason = "VMREAD of a field clears the bits above its width")]
+            #[expect(
+                clippy::cast_possible_truncation,
+                reason = "VMREAD of a field clears the bits above its width"
+            )]
             fn from_raw(raw: u64) -> Self {
                 raw as Self
             }
@@ -266,7 +269,8 @@ pub struct SegmentFields {
 }
 
 /// The segment fields, in the order of `arch::SegmentRegister::ALL`.
-pub const SEGMENTS: [SegmentFields; 8] = [segment(0), segment(1), segment(2), segment(3), segment(4), segment(5), segment(6), segment(7)];
+pub const SEGMENTS: [SegmentFields; 8] =
+    [segment(0), segment(1), segment(2), segment(3), segment(4), segment(5), segment(6), segment(7)];
 
 const fn segment(index: u32) -> SegmentFields {
     let step = index * 2;

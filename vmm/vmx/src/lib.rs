@@ -3,15 +3,17 @@
 //! Everything here is safe and runs on the host; the instructions themselves are behind [`VmcsAccess`].
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
+#![warn(clippy::wildcard_enum_match_arm)]
+#![cfg_attr(not(test), warn(clippy::unwrap_used))]
 
 pub mod bitmap;
 mod controls;
 mod decode;
 pub mod entry_check;
 mod event;
-pub mod field;
 #[cfg(test)]
 mod fake_vmcs;
+pub mod field;
 pub mod requirements;
 mod vmx_backend;
 

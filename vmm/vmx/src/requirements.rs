@@ -262,7 +262,11 @@ impl fmt::Display for Refusal {
                  Trusted Execution (TXT) or enable VT-x outside of it in the firmware's setup"
             ),
             Self::Unreadable(register) => {
-                write!(f, "{} cannot be read (#GP), so this CPU's VT-x is too old: {OTHER_CPU}", register.name())
+                write!(
+                    f,
+                    "{} cannot be read (#GP), so this CPU's VT-x is too old: {OTHER_CPU}",
+                    register.name()
+                )
             }
             Self::Missing(feature) => {
                 let (register, bit) = feature.place();

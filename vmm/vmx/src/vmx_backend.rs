@@ -4,8 +4,8 @@ use crate::event::{self, Combined};
 use crate::field::{self, Field, FieldWidth, Guest};
 use crate::{Controls, Secondary, decode};
 use arch::{
-    Cr0Flags, Cr4Flags, EferFlags, Exception, Gpr, Gprs, Msr, RFlags, Segment, SegmentRegister, TableRegister,
-    Tsc,
+    Cr0Flags, Cr4Flags, EferFlags, Exception, Gpr, Gprs, Msr, RFlags, Segment, SegmentRegister,
+    TableRegister, Tsc,
 };
 use vmm::{CpuState, EntryFailure, Event, Interruptibility, VcpuBackend, VmExit};
 
@@ -381,7 +381,9 @@ impl<V: VmcsAccess> VcpuBackend for VmxBackend<V> {
             match event::combine(self.vmcs.read(field::VM_ENTRY_INTERRUPTION_INFO), second) {
                 Combined::Second => {}
                 // A shutdown is what a double fault that cannot be delivered ends in.
-                Combined::DoubleFault | Combined::Shutdown => event = Event::Exception(Exception::DoubleFault),
+                Combined::DoubleFault | Combined::Shutdown => {
+                    event = Event::Exception(Exception::DoubleFault);
+                }
             }
         }
         let (mut info, code) = event::encode(event);

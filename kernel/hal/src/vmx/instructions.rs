@@ -105,7 +105,7 @@ pub(super) unsafe fn invept(eptp: u64) {
     let descriptor = Descriptor([eptp, 0]);
     // SAFETY: drops cached translations only.
     unsafe {
-        asm!("invept {kind}, [{at}]", kind = in(reg) 1_u64, at = in(reg) &raw const descriptor, options(nostack))
+        asm!("invept {kind}, [{at}]", kind = in(reg) 1_u64, at = in(reg) &raw const descriptor, options(nostack));
     };
 }
 

@@ -4,7 +4,6 @@ use super::instructions;
 use crate::memory::frames::Order;
 use crate::memory::{FrameBlock, OutOfFrames};
 use crate::msr;
-use arch::Msr;
 use vmx::{Capabilities, ControlMissing, Controls};
 use x86_64::registers::control::{Cr0, Cr0Flags, Cr4, Cr4Flags};
 
@@ -53,9 +52,6 @@ pub struct VmxCpu {
     _here: core::marker::PhantomData<*const ()>,
 }
 
-const FEATURE_CONTROL_LOCK: u64 = 1;
-const FEATURE_CONTROL_VMX: u64 = 1 << 2;
-
 impl VmxCpu {
     /// Enters VMX root operation on this CPU. The requirements of `vmx::requirements` have been checked.
     ///
@@ -64,13 +60,7 @@ impl VmxCpu {
     pub fn start() -> Result<Self, VmxError> {
         let capabilities = Capabilities::read(msr::read);
         let controls = Controls::negotiate(&capabilities).map_err(VmxError::ControlMissing)?;
-        let feature_control = msr::read(Msr::FEATURE_CONTROL);
-        if feature_control & FEATURE_CONTROL_LOCK == 0 {
-            // SAFETY: firmware left the register open; VMX outside SMX is switched on and the register locked.
-            unsafe {
-                msr::write(Msr::FEATURE_CONTROL, feature_control | FEATURE_CONTROL_VMX | FEATURE_CONTROL_LOCK)
-            };
-        }
+        msr::enable_vmx_outside_smx();
         let fixed_cr0 = Cr0::read_raw() | capabilities.cr0_fixed0;
         // SAFETY: the fixed bits are PE, NE and PG: the first and the last are on already.
         unsafe { Cr0::write(Cr0Flags::from_bits_retain(fixed_cr0)) };

@@ -120,7 +120,10 @@ impl Vmcs {
     /// # Panics
     /// If it is not loaded on `cpu`.
     pub fn unload(&mut self, cpu: &mut VmxCpu) {
-        assert!(self.is_loaded() && cpu.current == self.region.hpa().get(), "only a loaded VMCS can be unloaded");
+        assert!(
+            self.is_loaded() && cpu.current == self.region.hpa().get(),
+            "only a loaded VMCS can be unloaded"
+        );
         self.state.xcr0 = self.xcr0;
         self.state.capture();
         cpu.current = 0;
