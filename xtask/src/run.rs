@@ -103,10 +103,10 @@ fn finish(emulator: Emulator, outcome: Result<ExitCode>) -> Result<ExitCode> {
 }
 
 /// What the console shows on the way to the command, and what it means.
-const MILESTONES: [(&str, &str); 2] = [
-    ("Linux version", "the guest's kernel is running"),
-    ("craton-guest: init reached", "the guest's /init is running"),
-];
+const MILESTONES: [(&str, &str); 2] =
+    [("Linux version", "the guest's kernel is running"), (INIT_SIGN, "the guest's /init is running")];
+/// What `/init` says first.
+const INIT_SIGN: &str = "craton-guest: init reached";
 
 /// Prints what the command in `guest` prints, and returns its status.
 fn follow(

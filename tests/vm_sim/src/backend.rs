@@ -217,7 +217,11 @@ impl ScriptedBackend {
         let blocking = self.state.interruptibility;
         match event {
             Some(Event::Interrupt(_)) => {
-                assert!(self.is_open(), "an interrupt is injected while {blocking:?}, {:?}", self.state.rflags);
+                assert!(
+                    self.is_open(),
+                    "an interrupt is injected while {blocking:?}, {:?}",
+                    self.state.rflags
+                );
             }
             Some(Event::Nmi) => {
                 let blocks = Interruptibility::NMI | Interruptibility::MOV_SS | Interruptibility::STI;
@@ -353,11 +357,7 @@ impl VcpuBackend for ScriptedBackend {
         });
         self.exits += 1;
         self.stuck_entries += 1;
-        assert!(
-            self.stuck_entries < STUCK_ENTRIES,
-            "the guest makes no progress: {:?}",
-            self.entries.last(),
-        );
+        assert!(self.stuck_entries < STUCK_ENTRIES, "the guest makes no progress: {:?}", self.entries.last(),);
 
         if let (Some(event), Some(step)) = (event, self.script.front())
             && step.cuts_off

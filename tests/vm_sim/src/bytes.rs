@@ -10,8 +10,8 @@ use arch::{Exception, Gpa, Gpr, Gva, Msr, Nanos, Port, RFlags, Segment, SegmentR
 use bus::Platform;
 use memory::GuestMemory;
 use vmm::{
-    CrAccess, Direction, EntryFailure, EptFault, Event, IoExit, Leave, MemoryAccess, RawExit,
-    StopReason, VcpuBackend, VmExit,
+    CrAccess, Direction, EntryFailure, EptFault, Event, IoExit, Leave, MemoryAccess, RawExit, StopReason,
+    VcpuBackend, VmExit,
 };
 
 /// Turns that one input gets at most.
@@ -88,9 +88,7 @@ impl Bytes<'_> {
             [0x20, 0x40, 0x60, 0x70, 0x80, 0x92, 0xa0, 0x3f8, 0x4d0, 0x600, 0x608, 0xcf8, 0xcfc, 0xfffc];
         match self.byte() {
             0 => Port(self.word()),
-            byte => {
-                Port(BASES[usize::from(byte) % BASES.len()].saturating_add(u16::from(self.byte() & 7)))
-            }
+            byte => Port(BASES[usize::from(byte) % BASES.len()].saturating_add(u16::from(self.byte() & 7))),
         }
     }
 
@@ -99,7 +97,20 @@ impl Bytes<'_> {
             0 => self.dword(),
             byte @ 1..128 => 0x800 + u32::from(byte & 0x3f),
             byte @ 128..160 => 0x200 + u32::from(byte & 0x1f),
-            _ => self.pick([0x10, 0x1b, 0x3a, 0x3b, 0x6e0, 0x277, 0x2ff, 0x1a0, 0x17a, 0xda0, 0xc000_0080, 0x8b]),
+            _ => self.pick([
+                0x10,
+                0x1b,
+                0x3a,
+                0x3b,
+                0x6e0,
+                0x277,
+                0x2ff,
+                0x1a0,
+                0x17a,
+                0xda0,
+                0xc000_0080,
+                0x8b,
+            ]),
         }
     }
 

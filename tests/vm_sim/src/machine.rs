@@ -188,13 +188,14 @@ impl Machine {
         self.vcpu.run(&mut self.vm, slice_end)
     }
 
-    /// Types `bytes` on the console.
+    /// Types `bytes` on the console; the host looks at the vCPU, as it does before every turn.
     pub fn type_in(&mut self, bytes: &[u8]) {
         for byte in bytes {
             assert!(self.console.send(*byte), "the pipe is full");
         }
         let time = self.time();
         self.vm.platform.console_input(time);
+        self.poll();
     }
 
     /// What the guest wrote to the console.
@@ -299,7 +300,10 @@ impl Machine {
         }
         if let Some(due) = self.lapic().timer_deadline().filter(|due| *due != Tsc::NEVER) {
             let guest_entry = entry.now.0.wrapping_sub(self.now().0).wrapping_add(self.cpu().guest_tsc().0);
-            assert!(due.0 > guest_entry, "the guest was entered at {guest_entry:#x} with a timer due at {due:?}");
+            assert!(
+                due.0 > guest_entry,
+                "the guest was entered at {guest_entry:#x} with a timer due at {due:?}"
+            );
             let left = due.0 - guest_entry;
             assert!(entry.deadline - entry.now <= Tsc(left), "the deadline is after the guest's timer");
         }
@@ -315,7 +319,8 @@ fn start_state(mode: CpuMode) -> CpuState {
     let code = SegmentRegister::Cs as usize;
     match mode {
         CpuMode::Real => {
-            state.segments[code] = Segment { selector: 0x1000, base: CODE, limit: 0xffff, access_rights: 0x9b };
+            state.segments[code] =
+                Segment { selector: 0x1000, base: CODE, limit: 0xffff, access_rights: 0x9b };
             state.rip = 0;
         }
         CpuMode::Flat32 | CpuMode::Long64 => {

@@ -19,7 +19,8 @@ fn no_bytes_at_all_are_a_guest_that_does_nothing() {
 
 #[test]
 fn the_same_bytes_play_the_same() {
-    let bytes: Vec<u8> = (0..4000_u32).map(|index| (index.wrapping_mul(2_654_435_761) >> 24).to_le_bytes()[0]).collect();
+    let bytes: Vec<u8> =
+        (0..4000_u32).map(|index| (index.wrapping_mul(2_654_435_761) >> 24).to_le_bytes()[0]).collect();
     assert_eq!(run_bytes(&bytes), run_bytes(&bytes));
     assert!(run_bytes(&bytes).exits > 100, "the bytes do something");
 }

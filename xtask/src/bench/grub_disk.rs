@@ -23,17 +23,17 @@ const FIRST_ENTRY: usize = 446;
 const PARTITION_TYPE_LINUX: u8 = 0x83;
 
 /// What GRUB is to do.
-pub(super) struct Recipe<'a> {
+pub(crate) struct Recipe<'a> {
     /// Files for the partition, by name.
-    pub(super) files: &'a [(&'a str, &'a [u8])],
+    pub(crate) files: &'a [(&'a str, &'a [u8])],
     /// GRUB commands; the partition is `$root`.
-    pub(super) commands: &'a str,
+    pub(crate) commands: &'a str,
     /// The module that holds the loading command.
-    pub(super) loader: &'a str,
+    pub(crate) loader: &'a str,
 }
 
 /// Makes the disk. The same recipe gives the same bytes. GRUB's parts are made in `directory`.
-pub(super) fn build(recipe: &Recipe<'_>, directory: &Path) -> Result<Vec<u8>> {
+pub(crate) fn build(recipe: &Recipe<'_>, directory: &Path) -> Result<Vec<u8>> {
     packages::ensure(&[Package::GrubPcBin])?;
     let configuration = directory.join("grub.cfg");
     std::fs::write(&configuration, format!("set root=(hd0,msdos1)\n{}\nboot\n", recipe.commands.trim()))?;

@@ -7,7 +7,7 @@ mod boot_stats;
 mod craton;
 pub(crate) mod emulation;
 mod figures;
-mod grub_disk;
+pub(crate) mod grub_disk;
 mod kvm;
 
 use std::path::PathBuf;

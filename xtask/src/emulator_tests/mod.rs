@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod harness;
+mod hostile;
 mod linux;
 mod monitor;
 mod refusal;
@@ -26,7 +27,7 @@ struct Case {
 
 /// All tests, in the order they run.
 fn all() -> Vec<Case> {
-    [refusal::CASES, linux::CASES, monitor::CASES, testkit::CASES, bad_input::CASES]
+    [refusal::CASES, linux::CASES, monitor::CASES, testkit::CASES, bad_input::CASES, hostile::CASES]
         .into_iter()
         .flatten()
         .map(|case| Case { ..*case })

@@ -71,6 +71,7 @@ pub(crate) fn add(archive: &mut Archive, marks: &Marks, command: &str) -> Result
     let chosen = guests.iter().position(is_on_console).unwrap_or(0);
     let guest =
         guests.get_mut(chosen).and_then(toml::Value::as_table_mut).context("no [[vm]] to run it in")?;
+    let name = guest.get("name").and_then(toml::Value::as_str).unwrap_or_default().to_owned();
     let base =
         guest.get("initramfs").and_then(toml::Value::as_str).context("that [[vm]] has no initramfs")?;
     let mut file_system = archive.get(base).with_context(|| format!("no {base} in the archive"))?.to_vec();
