@@ -179,7 +179,7 @@ fn warm_up(machine: &mut Machine, parts: u8) {
     for pin in [2_u64, 4, 8, 9] {
         if has(4) {
             // Edge-triggered, or level-triggered; to APIC ID 0.
-            let low = 0x30 + pin | u64::from(has(5)) << 15;
+            let low = (0x30 + pin) | u64::from(has(5)) << 15;
             devices.mmio_write(IOAPIC_BASE, Width::Four, 0x10 + 2 * pin, Nanos(0));
             devices.mmio_write(IOAPIC_BASE + 0x10, Width::Four, low, Nanos(0));
         }

@@ -34,7 +34,11 @@ fn every_leaf_moves_rip_by_the_length_of_the_instruction_and_clears_upper_halves
 fn the_script_can_say_all_of_it_in_one() {
     let mut machine = Machine::default();
     machine.play([
-        Step::exit(VmExit::Cpuid).set(Gpr::Rax, 0).expect_rip(CODE).expect_no_event().expect_windows(false, false),
+        Step::exit(VmExit::Cpuid)
+            .set(Gpr::Rax, 0)
+            .expect_rip(CODE)
+            .expect_no_event()
+            .expect_windows(false, false),
         Step::exit(VmExit::Vmcall)
             .length(3)
             .expect_rip(CODE + 2)

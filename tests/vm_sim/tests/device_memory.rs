@@ -131,8 +131,12 @@ fn a_page_fault_of_the_emulated_access_sets_cr2_and_leaves_rip() {
 fn a_long_repetition_is_done_in_slices() {
     let mut machine = Machine::default();
     machine.write_code(&[0xf3, 0xab]);
-    let fault =
-        EptFault { gpa: Gpa::new(HOLE), gva: arch::Gva::new(HOLE), translated: true, access: MemoryAccess::Write };
+    let fault = EptFault {
+        gpa: Gpa::new(HOLE),
+        gva: arch::Gva::new(HOLE),
+        translated: true,
+        access: MemoryAccess::Write,
+    };
     let count = 10_000;
     let gprs = machine.cpu_mut().gprs_mut();
     gprs.set(Gpr::Rdi, HOLE);

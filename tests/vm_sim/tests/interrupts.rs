@@ -261,9 +261,8 @@ fn an_nmi_sent_to_oneself_arrives() {
 #[test]
 fn a_fault_and_an_interrupt_at_once_are_both_delivered_the_fault_first() {
     let mut machine = with_waiting(0x55);
-    machine.play([
-        Step::exit(VmExit::Rdpmc).does(Effect::SetFlags(RFlags::INTERRUPT_FLAG)).expect_no_event(),
-    ]);
+    machine
+        .play([Step::exit(VmExit::Rdpmc).does(Effect::SetFlags(RFlags::INTERRUPT_FLAG)).expect_no_event()]);
     let rip = machine.cpu().deliveries().first().expect("the interrupt came through its window").rip;
     assert_eq!(events(&machine)[0], Event::Interrupt(Vector(0x55)));
     assert_eq!(events(&machine)[1], Event::Exception(Exception::GeneralProtection(0)));
@@ -388,8 +387,8 @@ proptest! {
             };
             let leave = machine.play([step]);
             machine.check(leave);
-            for delivery in machine.cpu().deliveries()[seen..].to_vec() {
-                let Event::Interrupt(vector) = delivery.event else { panic!("{delivery:?}") };
+            for event in events(&machine).split_off(seen) {
+                let Event::Interrupt(vector) = event else { panic!("{event:?}") };
                 taken.push(vector.0);
                 machine.wrmsr(arch::Msr(0x80b), 0).expect("EOI");
             }

@@ -3,9 +3,7 @@
 use arch::{Gpa, Gpr, Gva, Msr, Port, Tsc, Width};
 use proptest::prelude::*;
 use vm_sim::{Effect, Machine, PROMPT, Step};
-use vmm::{
-    Direction, EptFault, Event, ExitReason, IoExit, Leave, MemoryAccess, RECORDED_EXITS, VmExit,
-};
+use vmm::{Direction, EptFault, Event, ExitReason, IoExit, Leave, MemoryAccess, RECORDED_EXITS, VmExit};
 
 const OUT: VmExit =
     VmExit::Io(IoExit { port: Port(0x80), width: Width::One, direction: Direction::Out, string: false });
@@ -128,9 +126,8 @@ fn exits_are_counted_by_reason() {
 fn the_flight_recorder_keeps_the_last_exits_with_their_times() {
     let mut machine = Machine::default();
     let start = machine.now().0;
-    let exits = (0..200).map(|number| {
-        Step::exit(if number % 2 == 0 { OUT } else { VmExit::Cpuid }).after(10)
-    });
+    let exits =
+        (0..200).map(|number| Step::exit(if number % 2 == 0 { OUT } else { VmExit::Cpuid }).after(10));
     machine.play_until(exits, PROMPT);
     let records: Vec<_> = machine.vcpu.stats().records().copied().collect();
     assert_eq!(records.len(), RECORDED_EXITS);

@@ -69,10 +69,7 @@ fn the_divider_stretches_the_count() {
         let mut machine = with_timer(0);
         machine.wrmsr(DIVIDE, code).expect("divide");
         let start = machine.now();
-        machine.play([
-            write(INITIAL_COUNT, 100),
-            Step::run(0).expect_deadline(start + Tsc(100 * factor)),
-        ]);
+        machine.play([write(INITIAL_COUNT, 100), Step::run(0).expect_deadline(start + Tsc(100 * factor))]);
         assert_eq!(machine.cpu().steps_left(), 0, "{code:#b}");
     }
 }
