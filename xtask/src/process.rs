@@ -21,6 +21,8 @@ pub(crate) fn capture(command: &mut Command) -> Result<String> {
     let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
     if !output.status.success() {
         let stderr = String::from_utf8_lossy(&output.stderr);
+        // Some programs add where in their own code the error arose, which helps nobody here.
+        let stderr = stderr.split("\nStack backtrace:").next().unwrap_or_default();
         let all: Vec<&str> = stdout.lines().chain(stderr.lines()).collect();
         let shown = &all[all.len().saturating_sub(SHOWN_LINES)..];
         bail!("`{name}` failed ({}):\n{}", output.status, shown.join("\n"));

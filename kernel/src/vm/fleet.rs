@@ -16,9 +16,9 @@ use vmm::{Leave, RunState, StopReason};
 
 /// A vCPU runs this long before others get their turn, in microseconds.
 const SLICE_US: u64 = 5_000;
-/// The first restart after a failure waits this long; each further one twice as long, up to the most.
-const RESTART_DELAY_MS: u64 = 500;
-const RESTART_DELAY_MOST_MS: u64 = 60_000;
+/// A run this long, in microseconds, ends a series of failures; a guest that resets itself sooner waits like one that
+/// failed: each start costs its neighbours processor time.
+const STEADY_US: u64 = 10_000_000;
 
 /// A virtual machine that stopped, for the terminal.
 #[derive(Debug)]
@@ -42,7 +42,8 @@ fn entity(index: usize) -> EntityId {
     EntityId(u32::try_from(index).unwrap_or(u32::MAX))
 }
 
-fn ticks(us: u64) -> Tsc {
+/// The host's time stamp ticks in `us` microseconds.
+pub(super) fn ticks(us: u64) -> Tsc {
     Tsc(hal::time::tsc_hz() / 1_000_000 * us)
 }
 
@@ -120,14 +121,14 @@ impl Fleet {
     pub(crate) fn stop(&mut self, index: usize) -> Result<Ended, ControlError> {
         if self.guests[index].machine().is_none() {
             // A restart that waits is called off too.
-            return match self.guests[index].restart_at.take() {
-                Some(_) => Ok(Ended {
-                    name: self.guests[index].config.name.clone(),
-                    why: "restart called off".into(),
-                }),
+            let guest = &mut self.guests[index];
+            guest.restarts = 0;
+            return match guest.restart_at.take() {
+                Some(_) => Ok(Ended { name: guest.config.name.clone(), why: "restart called off".into() }),
                 None => Err(ControlError::NotRunning),
             };
         }
+        self.guests[index].restarts = 0;
         Ok(self.end(index, StopReason::Operator))
     }
 
@@ -176,12 +177,6 @@ impl Fleet {
         let guest = &mut self.guests[index];
         guest.phase = if reason.is_orderly() { Phase::Off } else { Phase::Crashed };
         self.scheduler.remove(entity(index)).expect("a machine that runs is scheduled");
-        if guest.restarts_after(reason) {
-            let delay_ms = (RESTART_DELAY_MS << guest.restarts.min(16)).min(RESTART_DELAY_MOST_MS);
-            guest.restarts = guest.restarts.saturating_add(1);
-            guest.restart_at = Some(hal::time::now() + ticks(delay_ms * 1_000));
-            log::info!("vm {name}: starts again in {delay_ms} ms");
-        }
         Ended { name, why }
     }
 
@@ -281,11 +276,25 @@ impl Fleet {
         Turn::Over
     }
 
-    /// Ends the machine at `index`, which stopped for `reason`; one that asked for a reset starts again.
+    /// Ends the machine at `index`, which stopped for `reason`, and starts it again where that or its policy asks for
+    /// it; one that fails or resets soon after its start waits first.
     pub(crate) fn finish(&mut self, index: usize, reason: StopReason) -> Option<Ended> {
+        let was_steady = hal::time::now().since(self.guests[index].started_at) >= ticks(STEADY_US);
         let ended = self.end(index, reason);
+        let now = hal::time::now();
+        let guest = &mut self.guests[index];
+        if was_steady {
+            guest.restarts = 0;
+        }
         if !matches!(reason, StopReason::Reset) {
+            if guest.restarts_after(reason) {
+                guest.start_later(now);
+            }
             return Some(ended);
+        }
+        if !was_steady {
+            guest.start_later(now);
+            return None;
         }
         let error = self.start(index).err()?;
         let why = report::start_error(&ended.name, &error);

@@ -1,10 +1,15 @@
 //! One configured virtual machine through its life.
 
+use super::fleet::ticks;
 use super::machine::Machine;
 use alloc::string::String;
 use arch::Tsc;
 use config::VmConfig;
 use vmm::{Stats, StopReason};
+
+/// The first restart after a failure waits this long; each further one twice as long, up to the most.
+const RESTART_DELAY_MS: u64 = 500;
+const RESTART_DELAY_MOST_MS: u64 = 60_000;
 
 /// Where a virtual machine is in its life.
 #[derive(Debug)]
@@ -65,6 +70,14 @@ impl Guest {
     /// Counters of this run, or of the last.
     pub(crate) fn stats(&self) -> Option<&Stats> {
         self.machine().map(|machine| machine.vcpu.stats()).or(self.last_stats.as_ref())
+    }
+
+    /// Has it started again, later each time.
+    pub(crate) fn start_later(&mut self, now: Tsc) {
+        let delay_ms = (RESTART_DELAY_MS << self.restarts.min(16)).min(RESTART_DELAY_MOST_MS);
+        self.restarts = self.restarts.saturating_add(1);
+        self.restart_at = Some(now + ticks(delay_ms * 1_000));
+        log::info!("vm {}: starts again in {delay_ms} ms", self.config.name);
     }
 
     /// Whether the policy has it started again after `reason`.

@@ -101,8 +101,7 @@ fn enter_monitor(serial: &mut Serial) -> Result<()> {
 /// Types `command` into the monitor and waits for its echo.
 fn order(serial: &mut Serial, command: &str) -> Result<()> {
     serial.send(command.as_bytes())?;
-    // Every key draws the line again, and so does a line of the log.
-    serial.wait_for(&format!("{PROMPT}{command}"), SHORT)?;
+    serial.wait_for(command, SHORT)?;
     serial.send(b"\r")
 }
 

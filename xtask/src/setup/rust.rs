@@ -130,13 +130,7 @@ fn rustup_add(part: Part) -> Result<()> {
         Part::Target => "target",
         Part::Source | Part::LlvmTools => "component",
     };
-    run_quietly(
-        Command::new("rustup")
-            .args([kind, "add", part.name()])
-            .current_dir(paths::root())
-            // Its failure is an answer here, not a fault.
-            .env_remove("RUST_BACKTRACE"),
-    )
+    run_quietly(Command::new("rustup").args([kind, "add", part.name()]).current_dir(paths::root()))
 }
 
 /// Debian's `rust-src` in the toolchain's version, linked to where the toolchain looks for its own.
