@@ -4,8 +4,8 @@ use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use spin::Mutex;
 
-/// Bytes that one direction holds before the sender must wait.
-const CAPACITY: usize = 4096;
+/// Bytes that one direction holds before the sender must wait: a boot log, so that a guest need not poll for room.
+const CAPACITY: usize = 16 * 1024;
 
 #[derive(Debug)]
 struct Directions {
