@@ -4,9 +4,6 @@ use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use spin::Mutex;
 
-/// Bytes that one direction holds before the sender must wait: a boot log, so that a guest need not poll for room.
-const CAPACITY: usize = 16 * 1024;
-
 #[derive(Debug)]
 struct Directions {
     queues: [Mutex<VecDeque<u8>>; 2],
@@ -17,9 +14,13 @@ struct Directions {
 pub struct Pipe;
 
 impl Pipe {
+    /// Bytes that one direction holds before the sender must wait: a boot log, so that a guest need not poll for
+    /// room.
+    pub const CAPACITY: usize = 16 * 1024;
+
     /// A new pipe's two ends. All memory is taken here; sending never allocates.
     pub fn ends() -> (PipeEnd, PipeEnd) {
-        let queue = || Mutex::new(VecDeque::with_capacity(CAPACITY));
+        let queue = || Mutex::new(VecDeque::with_capacity(Pipe::CAPACITY));
         let directions = Arc::new(Directions { queues: [queue(), queue()] });
         (PipeEnd { directions: Arc::clone(&directions), sends_on: 0 }, PipeEnd { directions, sends_on: 1 })
     }
@@ -36,7 +37,7 @@ impl PipeEnd {
     /// Sends `byte`; `false` if the direction is full.
     pub fn send(&self, byte: u8) -> bool {
         let mut queue = self.directions.queues[self.sends_on].lock();
-        if queue.len() >= CAPACITY {
+        if queue.len() >= Pipe::CAPACITY {
             return false;
         }
         queue.push_back(byte);
@@ -45,7 +46,7 @@ impl PipeEnd {
 
     /// How many bytes [`Self::send`] would take now.
     pub fn room(&self) -> usize {
-        CAPACITY - self.directions.queues[self.sends_on].lock().len()
+        Pipe::CAPACITY - self.directions.queues[self.sends_on].lock().len()
     }
 
     /// Takes the next byte that the other end sent.
@@ -74,8 +75,8 @@ mod tests {
     #[test]
     fn a_full_direction_refuses_and_the_other_still_works() {
         let (a, b) = Pipe::ends();
-        let taken = (0..CAPACITY * 2).filter(|_| a.send(0)).count();
-        assert_eq!((taken, a.room(), b.waiting()), (CAPACITY, 0, CAPACITY));
+        let taken = (0..Pipe::CAPACITY * 2).filter(|_| a.send(0)).count();
+        assert_eq!((taken, a.room(), b.waiting()), (Pipe::CAPACITY, 0, Pipe::CAPACITY));
         assert!(b.send(9));
         assert_eq!(a.receive(), Some(9));
     }

@@ -1,10 +1,11 @@
 //! What the tests share: packing guests, booting them, and ending the machine with its log kept on failure.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
+use super::screen_text::ScreenText;
 use crate::guests::exec::{Marks, Progress};
 use crate::image::archive::Archive;
 use crate::machine::{Emulator, Firmware, Kind, Machine, Processor, Size};
@@ -112,6 +113,20 @@ pub(super) fn boot(
         }
         (Err(error), Ok(_)) => Err(error.context(format!("the serial line is in {}", log.display()))),
         (Err(error), Err(_)) => Err(error),
+    }
+}
+
+/// How long a text may be on the serial line before it is on the screen.
+const DRAWING: Duration = Duration::from_secs(20);
+
+/// Expects each of `lines` on the screen.
+pub(super) fn screen_shows(machine: &mut Emulator, lines: &[&str]) -> Result<()> {
+    let deadline = Instant::now() + DRAWING;
+    loop {
+        let text = ScreenText::read(&machine.picture()?)?;
+        let Some(missing) = lines.iter().find(|line| !text.shows(line)) else { return Ok(()) };
+        ensure!(Instant::now() < deadline, "\"{missing}\" is not on the screen:\n{text}");
+        std::thread::sleep(Duration::from_millis(200));
     }
 }
 

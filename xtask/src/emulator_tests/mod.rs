@@ -3,9 +3,11 @@
 mod bad_input;
 mod harness;
 mod hostile;
+mod kernel;
 mod linux;
 mod monitor;
 mod refusal;
+mod screen_text;
 mod testkit;
 
 use std::time::Instant;
@@ -27,11 +29,16 @@ struct Case {
 
 /// All tests, in the order they run.
 fn all() -> Vec<Case> {
-    [refusal::CASES, linux::CASES, monitor::CASES, testkit::CASES, bad_input::CASES, hostile::CASES]
-        .into_iter()
-        .flatten()
-        .map(|case| Case { ..*case })
-        .collect()
+    let areas = [
+        refusal::CASES,
+        kernel::CASES,
+        linux::CASES,
+        monitor::CASES,
+        testkit::CASES,
+        bad_input::CASES,
+        hostile::CASES,
+    ];
+    areas.into_iter().flatten().map(|case| Case { ..*case }).collect()
 }
 
 /// Runs the tests whose names contain `filter` on `kind`, one after the other.

@@ -8,13 +8,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use super::control::Control;
 use super::{Firmware, Kind, Processor, Serial, Size, bochs, qemu};
 use crate::image::Images;
 use crate::paths;
 use crate::process::find_program;
 use crate::setup::{self, Package, packages};
 
-/// How long an emulator may take to connect its serial line.
+/// How long an emulator may take to connect to us.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(30);
 
 /// A machine to be started.
@@ -38,6 +39,8 @@ pub(crate) struct Machine {
 pub(crate) struct Emulator {
     child: Child,
     directory: PathBuf,
+    /// QEMU's; Bochs has none.
+    control: Option<Control>,
     /// Its first serial line.
     pub(crate) serial: Serial,
 }
@@ -61,9 +64,8 @@ impl Machine {
         };
         let disk = directory.join("disk.img");
         std::fs::copy(image, &disk).with_context(|| format!("cannot copy {}", image.display()))?;
-        let listener = TcpListener::bind(("127.0.0.1", 0)).context("no port for the serial line")?;
-        let port = listener.local_addr()?.port();
-        let mut command = self.command(&directory, &disk, port)?;
+        let listeners = Listeners::new()?;
+        let mut command = self.command(&directory, &disk, &listeners)?;
         let output = std::fs::File::create(directory.join("emulator.log"))?;
         let mut child = command
             .stdin(Stdio::null())
@@ -71,10 +73,8 @@ impl Machine {
             .stderr(output)
             .spawn()
             .with_context(|| format!("cannot start {}", command.get_program().display()))?;
-        let connected = accept(&listener, &mut child)
-            .and_then(|stream| Serial::new(stream, std::fs::File::create(directory.join("serial.log"))?));
-        match connected {
-            Ok(serial) => Ok(Emulator { child, directory, serial }),
+        match self.connect(&listeners, &mut child, &directory) {
+            Ok((serial, control)) => Ok(Emulator { child, directory, control, serial }),
             Err(error) => {
                 end(&mut child);
                 let log = std::fs::read_to_string(directory.join("emulator.log")).unwrap_or_default();
@@ -83,7 +83,22 @@ impl Machine {
         }
     }
 
-    fn command(&self, directory: &Path, disk: &Path, serial_port: u16) -> Result<Command> {
+    fn connect(
+        &self,
+        listeners: &Listeners,
+        child: &mut Child,
+        directory: &Path,
+    ) -> Result<(Serial, Option<Control>)> {
+        let log = std::fs::File::create(directory.join("serial.log"))?;
+        let serial = Serial::new(accept(&listeners.serial, child)?, log)?;
+        let control = match self.kind {
+            Kind::Bochs => None,
+            Kind::Kvm | Kind::Tcg => Some(Control::new(accept(&listeners.control, child)?)?),
+        };
+        Ok((serial, control))
+    }
+
+    fn command(&self, directory: &Path, disk: &Path, listeners: &Listeners) -> Result<Command> {
         match self.kind {
             Kind::Bochs => {
                 if self.firmware == Firmware::Uefi {
@@ -91,7 +106,7 @@ impl Machine {
                 }
                 let installed = setup::bochs::ensure()?;
                 let log = directory.join("bochs.log");
-                let wiring = bochs::Wiring { disk, log: &log, serial_port };
+                let wiring = bochs::Wiring { disk, log: &log, serial_port: port(&listeners.serial)? };
                 let configuration = directory.join("bochsrc");
                 let script = directory.join("debugger-script");
                 std::fs::write(
@@ -103,8 +118,8 @@ impl Machine {
                 command.args(bochs::arguments(&installed, &configuration, &script)).current_dir(directory);
                 Ok(command)
             }
-            Kind::Kvm => self.qemu(qemu::Accelerator::Kvm, directory, disk, serial_port),
-            Kind::Tcg => self.qemu(qemu::Accelerator::Tcg, directory, disk, serial_port),
+            Kind::Kvm => self.qemu(qemu::Accelerator::Kvm, directory, disk, listeners),
+            Kind::Tcg => self.qemu(qemu::Accelerator::Tcg, directory, disk, listeners),
         }
     }
 
@@ -113,7 +128,7 @@ impl Machine {
         accelerator: qemu::Accelerator,
         directory: &Path,
         disk: &Path,
-        serial_port: u16,
+        listeners: &Listeners,
     ) -> Result<Command> {
         packages::ensure(&[Package::QemuSystemX86])?;
         let variables = directory.join("ovmf-variables.fd");
@@ -125,8 +140,12 @@ impl Machine {
                 qemu::ovmf_code()
             }
         };
-        let wiring =
-            qemu::Wiring { disk, serial_port, ovmf: code.as_deref().map(|code| (code, variables.as_path())) };
+        let wiring = qemu::Wiring {
+            disk,
+            serial_port: port(&listeners.serial)?,
+            control_port: port(&listeners.control)?,
+            ovmf: code.as_deref().map(|code| (code, variables.as_path())),
+        };
         let mut command = tied_to_us(OsStr::new("qemu-system-x86_64"));
         command.args(qemu::arguments(accelerator, self.firmware, self.size, wiring)).current_dir(directory);
         Ok(command)
@@ -137,6 +156,17 @@ impl Emulator {
     /// Where this run's logs are: `serial.log`, `emulator.log` and, for Bochs, `bochs.log`.
     pub(crate) fn directory(&self) -> &Path {
         &self.directory
+    }
+
+    /// What the screen shows now, as a portable pixmap.
+    ///
+    /// # Errors
+    /// Always on Bochs, which runs without a display.
+    pub(crate) fn picture(&mut self) -> Result<Vec<u8>> {
+        let control = self.control.as_mut().context("Bochs has no screen here")?;
+        let file = self.directory.join("screen.ppm");
+        control.screendump(&file)?;
+        std::fs::read(&file).with_context(|| format!("cannot read {}", file.display()))
     }
 
     /// Ends it and removes everything it wrote.
@@ -183,6 +213,23 @@ fn tied_to_us(program: &OsStr) -> Command {
     }
 }
 
+/// Where the emulator connects to: the listeners are there first, so no port has to be guessed.
+struct Listeners {
+    serial: TcpListener,
+    control: TcpListener,
+}
+
+impl Listeners {
+    fn new() -> Result<Self> {
+        let listen = || TcpListener::bind(("127.0.0.1", 0)).context("no port for the emulator to connect to");
+        Ok(Listeners { serial: listen()?, control: listen()? })
+    }
+}
+
+fn port(listener: &TcpListener) -> Result<u16> {
+    Ok(listener.local_addr()?.port())
+}
+
 fn accept(listener: &TcpListener, child: &mut Child) -> Result<TcpStream> {
     listener.set_nonblocking(true)?;
     let deadline = Instant::now() + CONNECT_PATIENCE;
@@ -199,7 +246,7 @@ fn accept(listener: &TcpListener, child: &mut Child) -> Result<TcpStream> {
             bail!("it ended at once ({status})");
         }
         if Instant::now() > deadline {
-            bail!("its serial line did not connect");
+            bail!("it did not connect to us");
         }
         std::thread::sleep(Duration::from_millis(20));
     }

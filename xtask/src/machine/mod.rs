@@ -2,6 +2,7 @@
 
 pub(crate) mod bochs;
 mod choice;
+mod control;
 pub(crate) mod emulator;
 pub(crate) mod qemu;
 mod serial;

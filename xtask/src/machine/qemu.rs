@@ -11,6 +11,8 @@ pub(crate) struct Wiring<'a> {
     pub(crate) disk: &'a Path,
     /// TCP port on this computer where the first serial line connects to.
     pub(crate) serial_port: u16,
+    /// TCP port on this computer where the control connection goes to.
+    pub(crate) control_port: u16,
     /// UEFI firmware: its code, shared, and its variables, which this run owns.
     pub(crate) ovmf: Option<(&'a Path, &'a Path)>,
 }
@@ -59,6 +61,9 @@ pub(crate) fn arguments(
     add(&["-drive", &format!("format=raw,file={}", option_value(wiring.disk))]);
     add(&["-chardev", &format!("socket,id=com1,host=127.0.0.1,port={}", wiring.serial_port)]);
     add(&["-serial", "chardev:com1"]);
+    // Only the connection that QEMU opens to us: nobody else can give it commands.
+    add(&["-chardev", &format!("socket,id=control,host=127.0.0.1,port={}", wiring.control_port)]);
+    add(&["-mon", "chardev=control,mode=control"]);
     add(&["-monitor", "none"]);
     all
 }
@@ -75,7 +80,7 @@ mod tests {
     const SIZE: Size = Size { cpus: 4, memory_mib: 2048 };
 
     fn wiring(ovmf: Option<(&'static Path, &'static Path)>) -> Wiring<'static> {
-        Wiring { disk: Path::new("/r/a,b.img"), serial_port: 99, ovmf }
+        Wiring { disk: Path::new("/r/a,b.img"), serial_port: 99, control_port: 98, ovmf }
     }
 
     fn has(arguments: &[String], pair: [&str; 2]) -> bool {
@@ -91,6 +96,8 @@ mod tests {
         assert!(has(&arguments, ["-drive", "format=raw,file=/r/a,,b.img"]));
         assert!(has(&arguments, ["-serial", "chardev:com1"]));
         assert!(has(&arguments, ["-chardev", "socket,id=com1,host=127.0.0.1,port=99"]));
+        assert!(has(&arguments, ["-chardev", "socket,id=control,host=127.0.0.1,port=98"]));
+        assert!(has(&arguments, ["-mon", "chardev=control,mode=control"]));
     }
 
     #[test]

@@ -186,6 +186,20 @@ impl Mmio {
     }
 }
 
+/// Fills the page where nothing answers with one repeated instruction.
+pub(crate) fn fill_nothing() {
+    // SAFETY: the page is mapped, no memory is behind it, and it holds no Rust object.
+    unsafe {
+        asm!(
+            "rep stosd",
+            inout("rdi") Mmio::Nothing.base() => _,
+            inout("rcx") 0x1000u64 / 4 => _,
+            in("eax") 0,
+            options(nostack, preserves_flags)
+        );
+    }
+}
+
 /// STI, with one instruction's grace before the first interrupt.
 pub(crate) fn enable_interrupts() {
     // SAFETY: the IDT is complete before any program runs.

@@ -1,6 +1,7 @@
 //! What a hostile guest does: everything it must not.
 
 use super::{Verdict, exception, expect, expect_fault};
+use crate::apic::{IPI_VECTOR, SelfInterrupt, send_to_self};
 use crate::console::{SCRATCH, report};
 use crate::machine::cpu::{self, in8, in16, in32, out8, out16, out32};
 use crate::machine::provoke::{self, FORBIDDEN, UnknownMsr};
@@ -83,4 +84,27 @@ pub(super) fn port_flood() -> Verdict {
     loop {
         out8(SCRATCH, 0);
     }
+}
+
+/// Writes to where nothing is for ever, a page an instruction.
+pub(super) fn mmio_flood() -> Verdict {
+    loop {
+        cpu::fill_nothing();
+    }
+}
+
+/// Interrupts itself for ever.
+pub(super) fn ipi_storm() -> Verdict {
+    cpu::enable_interrupts();
+    loop {
+        send_to_self(SelfInterrupt::Fixed(IPI_VECTOR));
+    }
+}
+
+/// Asks the platform for a reset as soon as it runs, each time.
+pub(super) fn reset_loop() -> Verdict {
+    const RESET_CONTROL: u16 = 0xcf9;
+    const HARD_RESET: u8 = 0x06;
+    out8(RESET_CONTROL, HARD_RESET);
+    cpu::halt_forever()
 }

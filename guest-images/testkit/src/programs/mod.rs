@@ -76,6 +76,9 @@ pub(crate) const ALL: &[Program] = &[
     Program::unending("hlt-if0", hostile::hlt_if0),
     Program::unending("spin", hostile::spin),
     Program::unending("port-flood", hostile::port_flood),
+    Program::unending("mmio-flood", hostile::mmio_flood),
+    Program::unending("ipi-storm", hostile::ipi_storm),
+    Program::unending("reset-loop", hostile::reset_loop),
 ];
 
 /// What a check saw and what it wanted.
