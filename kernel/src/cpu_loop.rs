@@ -36,13 +36,6 @@ impl Line {
         }
     }
 
-    /// Sends everything, waiting for the line.
-    fn flush_all(&mut self) {
-        while !self.is_idle() {
-            self.flush();
-        }
-    }
-
     fn room(&self) -> usize {
         LINE_BACKLOG.saturating_sub(self.waiting.len() - self.sent)
     }
@@ -76,17 +69,20 @@ pub(crate) fn run(machine: &Machine) -> ! {
     let mut terminal = Terminal::new();
     let mut line = Line::default();
 
+    crate::log::defer();
     operator.fleet.start_all();
     match attached {
         Some(name) => terminal.attach(&name, &operator, &mut line),
         None => terminal.open(&operator, &mut line),
     }
+    show_log(&mut terminal, &mut line);
     let poll_ticks = Tsc(hal::time::tsc_hz() / 1_000_000 * LINE_POLL_US);
     let mut unsent: Vec<u8> = Vec::new();
     loop {
         let now = hal::time::now();
         hal::percpu::current().take_pending();
         serve_input(&mut operator, &mut terminal, &mut line, &mut unsent, now);
+        show_log(&mut terminal, &mut line);
         let room = line.room();
         show_output(&mut operator, &mut terminal, &mut line, room);
         line.flush();
@@ -96,14 +92,22 @@ pub(crate) fn run(machine: &Machine) -> ! {
             Turn::Over => {}
             Turn::Idle => hal::idle_until(next.min(until)),
             Turn::Stopped { index, reason } => {
-                // What it printed last comes before the news of its end, which the log writes past the line.
+                // What it printed last comes before the news of its end.
                 show_output(&mut operator, &mut terminal, &mut line, usize::MAX);
-                line.flush_all();
-                if let Some(ended) = operator.fleet.finish(index, reason) {
+                let ended = operator.fleet.finish(index, reason);
+                show_log(&mut terminal, &mut line);
+                if let Some(ended) = ended {
                     terminal.stopped(&ended.name, &ended.why, &mut line);
                 }
             }
         }
+    }
+}
+
+/// Brings the log's lines to the serial line.
+fn show_log(terminal: &mut Terminal, line: &mut Line) {
+    while let Some(text) = crate::log::take_line() {
+        terminal.host_line(&text, line);
     }
 }
 

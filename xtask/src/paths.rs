@@ -10,6 +10,11 @@ pub(crate) fn root() -> &'static Path {
     manifest.parent().unwrap_or(manifest)
 }
 
+/// `path` for a message: relative to the checkout where it is in it.
+pub(crate) fn shown(path: &Path) -> std::path::Display<'_> {
+    path.strip_prefix(root()).unwrap_or(path).display()
+}
+
 /// What this checkout builds for the user: images, guests, logs. Created when missing.
 pub(crate) fn build() -> Result<PathBuf> {
     created(root().join("build"))

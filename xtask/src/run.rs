@@ -98,7 +98,7 @@ fn finish(emulator: Emulator, outcome: Result<ExitCode>) -> Result<ExitCode> {
             emulator.discard();
             Ok(code)
         }
-        Err(error) => Err(error.context(format!("logs are in {}", emulator.directory().display()))),
+        Err(error) => Err(error.context(format!("logs are in {}", paths::shown(emulator.directory())))),
     }
 }
 

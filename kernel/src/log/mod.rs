@@ -4,6 +4,9 @@
 
 mod recent;
 
+use alloc::collections::VecDeque;
+use alloc::format;
+use alloc::string::String;
 use core::fmt::{self, Write};
 
 use ::log::{LevelFilter, Log, Metadata, Record};
@@ -12,21 +15,28 @@ use spin::Mutex;
 use crate::screen::TextConsole;
 use recent::Recent;
 
-/// Where the text goes besides the serial line.
+/// Where the text goes.
 struct Sinks {
     recent: Recent,
     screen: Option<TextConsole>,
+    /// Lines on their way to the serial line, once the loop of a core brings them there; until then it is written
+    /// directly.
+    waiting: Option<VecDeque<String>>,
+    /// Lines that were dropped because too many waited.
+    dropped: u64,
 }
 
-static SINKS: Mutex<Sinks> = Mutex::new(Sinks { recent: Recent::new(), screen: None });
+/// The most lines that wait for the serial line: the log never waits for it, as guests would wait too.
+const MOST_WAITING: usize = 512;
 
-struct Logger;
-
-static LOGGER: Logger = Logger;
+static SINKS: Mutex<Sinks> =
+    Mutex::new(Sinks { recent: Recent::new(), screen: None, waiting: None, dropped: 0 });
 
 impl Write for Sinks {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        hal::serial::write_log(text.as_bytes());
+        if self.waiting.is_none() {
+            hal::serial::write_log(text.as_bytes());
+        }
         self.recent.push(text.as_bytes());
         if let Some(screen) = &mut self.screen {
             screen.print(text);
@@ -34,6 +44,25 @@ impl Write for Sinks {
         Ok(())
     }
 }
+
+impl Sinks {
+    /// Takes one line. Before lines wait, there may be no heap yet: nothing is allocated then.
+    fn put(&mut self, line: fmt::Arguments<'_>) {
+        if let Some(lines) = &mut self.waiting {
+            if lines.len() < MOST_WAITING {
+                lines.push_back(format!("{line}"));
+            } else {
+                self.dropped += 1;
+            }
+        }
+        // The sinks cannot fail.
+        let _ = writeln!(self, "{line}");
+    }
+}
+
+struct Logger;
+
+static LOGGER: Logger = Logger;
 
 impl Log for Logger {
     fn enabled(&self, _: &Metadata<'_>) -> bool {
@@ -43,8 +72,8 @@ impl Log for Logger {
     fn log(&self, record: &Record<'_>) {
         let us = hal::time::uptime_us();
         let (seconds, fraction) = (us / 1_000_000, us % 1_000_000);
-        // The sinks cannot fail.
-        let _ = writeln!(SINKS.lock(), "[{seconds:5}.{fraction:06}] {:<5} {}", record.level(), record.args());
+        let (level, text) = (record.level(), record.args());
+        SINKS.lock().put(format_args!("[{seconds:5}.{fraction:06}] {level:<5} {text}"));
     }
 
     fn flush(&self) {}
@@ -70,8 +99,35 @@ pub(crate) fn print(arguments: fmt::Arguments<'_>) {
     let _ = SINKS.lock().write_fmt(arguments);
 }
 
-/// Prints for the panic path: takes no lock that might be held, and goes around what is.
+/// From now on lines wait for [`take_line`].
+pub(crate) fn defer() {
+    SINKS.lock().waiting.get_or_insert_with(VecDeque::new);
+}
+
+/// The next line that waits for the serial line.
+pub(crate) fn take_line() -> Option<String> {
+    let mut sinks = SINKS.lock();
+    let line = sinks.waiting.as_mut()?.pop_front();
+    if line.is_none() && sinks.dropped > 0 {
+        let dropped = core::mem::take(&mut sinks.dropped);
+        return Some(format!("({dropped} lines of the log were dropped)"));
+    }
+    line
+}
+
+/// Prints for the panic path: takes no lock that might be held, and goes around what is. Lines that still wait come
+/// first.
 pub(crate) fn print_emergency(arguments: fmt::Arguments<'_>) {
+    if let Some(mut sinks) = SINKS.try_lock()
+        && let Some(lines) = sinks.waiting.take()
+    {
+        for line in &lines {
+            hal::serial::write_emergency(line.as_bytes());
+            hal::serial::write_emergency(b"\n");
+        }
+        // The memory stays where it is: the heap may be what failed.
+        core::mem::forget(lines);
+    }
     struct Emergency;
     impl Write for Emergency {
         fn write_str(&mut self, text: &str) -> fmt::Result {

@@ -243,10 +243,14 @@ impl Fleet {
             if machine.vcpu.run_state() != RunState::Halted {
                 continue;
             }
+            if !machine.wants_poll(now) {
+                next = next.min(machine.vcpu.next_timer());
+                continue;
+            }
             // What wakes it may need its registers (RFLAGS.IF), which are in its VMCS.
             self.load(index);
             let Some(machine) = self.guests[index].machine_mut() else { continue };
-            if machine.vcpu.poll(&mut machine.vm, now) {
+            if machine.poll(now) {
                 self.scheduler.wake(entity(index), now).expect("a machine that runs is scheduled");
             } else {
                 next = next.min(machine.vcpu.next_timer());

@@ -35,6 +35,8 @@ pub(crate) struct Machine {
     pub(crate) vm: HostVm,
     /// The operator's end of the serial port.
     pub(crate) console: PipeEnd,
+    /// A device was touched from outside since the last poll.
+    touched: bool,
 }
 
 impl Machine {
@@ -67,7 +69,7 @@ impl Machine {
             tsc_offset: now.0.wrapping_neg(),
         };
         let vcpu = Vcpu::new(backend, vcpu_config, &cpu_state(&entry));
-        Ok(Self { vcpu, vm, console })
+        Ok(Self { vcpu, vm, console, touched: false })
     }
 
     /// Hands bytes from the operator to the guest's serial port; returns how many it took.
@@ -75,6 +77,7 @@ impl Machine {
         let taken = bytes.iter().take_while(|byte| self.console.send(**byte)).count();
         let time = self.time(now);
         self.vm.platform.console_input(time);
+        self.touched = true;
         taken
     }
 
@@ -82,6 +85,19 @@ impl Machine {
     pub(crate) fn console_drained(&mut self, now: Tsc) {
         let time = self.time(now);
         self.vm.platform.console_input(time);
+        self.touched = true;
+    }
+
+    /// Whether [`Self::poll`] could find anything for a halted processor at `now`.
+    pub(crate) fn wants_poll(&self, now: Tsc) -> bool {
+        self.touched || now >= self.vcpu.next_timer()
+    }
+
+    /// Looks after timers and devices of a halted processor; returns whether it wants the core. Its VMCS must be
+    /// loaded.
+    pub(crate) fn poll(&mut self, now: Tsc) -> bool {
+        self.touched = false;
+        self.vcpu.poll(&mut self.vm, now)
     }
 
     fn time(&self, now: Tsc) -> Nanos {

@@ -76,7 +76,7 @@ impl Emulation<'_> {
                 drop(std::fs::remove_dir_all(&directory));
                 Ok(text)
             }
-            Err(error) => Err(error.context(format!("the logs are in {}", directory.display()))),
+            Err(error) => Err(error.context(format!("the logs are in {}", paths::shown(&directory)))),
         }
     }
 

@@ -1,5 +1,6 @@
 //! The user's terminal, connected to a machine's serial line.
 
+mod cursor_query;
 mod escape;
 mod terminal;
 
@@ -10,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::machine::Emulator;
+use crate::machine::{Emulator, Kind};
+use cursor_query::CursorQuery;
 use escape::{Action, Escape};
 
 /// How often the loop looks at signals and at the emulator, in the worst case.
@@ -80,11 +82,18 @@ pub(crate) fn connect(
         }
     });
 
-    let mut shown = 0;
+    let mut received = 0;
     let mut output = std::io::stdout().lock();
+    let mut queries = match machine.kind() {
+        Kind::Bochs => Some(CursorQuery::default()),
+        Kind::Kvm | Kind::Tcg => None,
+    };
     let ending = loop {
-        let Some(bytes) = machine.serial.more(shown, TICK) else { break Ending::MachineOff };
-        shown += bytes.len();
+        let Some(mut bytes) = machine.serial.more(received, TICK) else { break Ending::MachineOff };
+        received += bytes.len();
+        if let Some(queries) = &mut queries {
+            bytes = queries.remove(&bytes);
+        }
         output.write_all(&bytes).and_then(|()| output.flush()).context("standard output")?;
         if leave.load(Ordering::Relaxed) || interrupted.is_set() {
             break Ending::Left;
@@ -96,6 +105,9 @@ pub(crate) fn connect(
             bail!("the time limit of {} s is over", limit.as_secs());
         }
     };
+    if let Some(queries) = queries {
+        output.write_all(queries.finish()).and_then(|()| output.flush()).context("standard output")?;
+    }
     drop(terminal);
     Ok(ending)
 }

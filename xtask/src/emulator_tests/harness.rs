@@ -96,7 +96,7 @@ pub(super) fn boot(
 ) -> Result<()> {
     crate::machine::emulator::prepare(setup.kind)?;
     let directory = paths::created(paths::build()?.join("tests").join(name))?;
-    let images = image::build(archive, &directory)?;
+    let images = image::build_unannounced(archive, &directory)?;
     let Setup { kind, firmware, processor, size } = setup;
     let machine = Machine { kind, firmware, processor, size, images, name: name.to_owned() };
     let mut emulator = machine.start()?;
@@ -111,7 +111,7 @@ pub(super) fn boot(
             drop(std::fs::remove_dir_all(&directory));
             Ok(())
         }
-        (Err(error), Ok(_)) => Err(error.context(format!("the serial line is in {}", log.display()))),
+        (Err(error), Ok(_)) => Err(error.context(format!("the serial line is in {}", paths::shown(&log)))),
         (Err(error), Err(_)) => Err(error),
     }
 }

@@ -1,4 +1,5 @@
-//! On a machine that cannot run it the hypervisor says which feature is missing, by BIOS and by UEFI.
+//! On a machine that cannot run it the hypervisor says which feature is missing, by BIOS and by UEFI: on the serial
+//! line and, where the emulator has one, on the screen.
 
 use anyhow::{Result, bail};
 
@@ -39,6 +40,13 @@ fn refuses(name: &str, setup: Setup, reason: &str) -> Result<()> {
         if !line.contains(reason) {
             bail!("the refusal does not say \"{reason}\": {line}");
         }
-        Ok(())
+        match setup.kind {
+            // It runs without a display.
+            Kind::Bochs => Ok(()),
+            Kind::Kvm | Kind::Tcg => {
+                let whole = format!("craton: cannot start: {}", line.trim_end());
+                harness::screen_shows(machine, &[&whole, "craton: halted"])
+            }
+        }
     })
 }

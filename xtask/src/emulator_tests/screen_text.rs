@@ -63,7 +63,7 @@ fn glyphs() -> BTreeMap<Vec<u8>, char> {
 
 fn raster(character: char) -> Option<Vec<u8>> {
     let glyph = get_raster(character, WEIGHT, SIZE)?;
-    Some(glyph.raster().iter().flat_map(|row| row.iter().copied()).collect())
+    Some(glyph.rows().flat_map(|row| row.iter().copied()).collect())
 }
 
 struct Picture<'a> {

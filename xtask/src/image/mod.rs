@@ -24,6 +24,17 @@ pub(crate) struct Images {
 
 /// Builds what is out of date and packs `archive` (a tar file's content) with the kernel into `directory`.
 pub(crate) fn build(archive: &[u8], directory: &Path) -> Result<Images> {
+    pack(archive, directory, || {
+        progress::step(format_args!("packing disk images in {}", paths::shown(directory)));
+    })
+}
+
+/// Like [`build`] without a progress line, for those who pack many small ones.
+pub(crate) fn build_unannounced(archive: &[u8], directory: &Path) -> Result<Images> {
+    pack(archive, directory, || ())
+}
+
+fn pack(archive: &[u8], directory: &Path, announce: impl FnOnce()) -> Result<Images> {
     let kernel = kernel::build()?;
     let tool = loader::ensure()?;
     let images = Images { bios: directory.join("craton-bios.img"), uefi: directory.join("craton-uefi.img") };
@@ -38,7 +49,7 @@ pub(crate) fn build(archive: &[u8], directory: &Path) -> Result<Images> {
     if is_current && images.bios.is_file() && images.uefi.is_file() {
         return Ok(images);
     }
-    progress::step(format_args!("packing disk images in {}", directory.display()));
+    announce();
     paths::created(directory.to_owned())?;
     // Removed first: an interrupted run must not leave a stamp that vouches for other images.
     drop(std::fs::remove_file(&stamp));

@@ -37,6 +37,7 @@ pub(crate) struct Machine {
 
 /// A running emulator. Dropping it ends it.
 pub(crate) struct Emulator {
+    kind: Kind,
     child: Child,
     directory: PathBuf,
     /// QEMU's; Bochs has none.
@@ -74,7 +75,7 @@ impl Machine {
             .spawn()
             .with_context(|| format!("cannot start {}", command.get_program().display()))?;
         match self.connect(&listeners, &mut child, &directory) {
-            Ok((serial, control)) => Ok(Emulator { child, directory, control, serial }),
+            Ok((serial, control)) => Ok(Emulator { kind: self.kind, child, directory, control, serial }),
             Err(error) => {
                 end(&mut child);
                 let log = std::fs::read_to_string(directory.join("emulator.log")).unwrap_or_default();
@@ -153,6 +154,11 @@ impl Machine {
 }
 
 impl Emulator {
+    /// What executes it.
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
+    }
+
     /// Where this run's logs are: `serial.log`, `emulator.log` and, for Bochs, `bochs.log`.
     pub(crate) fn directory(&self) -> &Path {
         &self.directory
