@@ -8,7 +8,7 @@ use arch::Tsc;
 use config::Config;
 use hal::boot::Machine;
 use hal::vmx::VmxCpu;
-use monitor::Terminal;
+use monitor::{Focus, Terminal};
 
 /// While bytes wait for the serial line, it is looked at this often, in microseconds: a FIFO of 16 bytes takes
 /// 1,389 at 115,200 bit/s.
@@ -30,8 +30,9 @@ impl Line {
         if !rest.is_empty() {
             self.sent += hal::serial::Console.try_send_all(rest);
         }
-        if self.sent >= self.waiting.len() {
-            self.waiting.clear();
+        // Also while more comes all the time: a guest that never pauses must not make this grow.
+        if self.sent >= self.waiting.len() || self.sent >= LINE_BACKLOG {
+            self.waiting.drain(..self.sent.min(self.waiting.len()));
             self.sent = 0;
         }
     }
@@ -83,8 +84,7 @@ pub(crate) fn run(machine: &Machine) -> ! {
         hal::percpu::current().take_pending();
         serve_input(&mut operator, &mut terminal, &mut line, &mut unsent, now);
         show_log(&mut terminal, &mut line);
-        let room = line.room();
-        show_output(&mut operator, &mut terminal, &mut line, room);
+        show_output(&mut operator, &mut terminal, &mut line);
         line.flush();
         let next = operator.fleet.poll(now);
         let until = if line.is_idle() { Tsc::NEVER } else { now + poll_ticks };
@@ -93,7 +93,8 @@ pub(crate) fn run(machine: &Machine) -> ! {
             Turn::Idle => hal::idle_until(next.min(until)),
             Turn::Stopped { index, reason } => {
                 // What it printed last comes before the news of its end.
-                show_output(&mut operator, &mut terminal, &mut line, usize::MAX);
+                let last_words = |name: &str, bytes: &[u8]| terminal.guest_output(name, bytes, &mut line);
+                operator.fleet.drain_console(index, usize::MAX, hal::time::now(), last_words);
                 let ended = operator.fleet.finish(index, reason);
                 show_log(&mut terminal, &mut line);
                 if let Some(ended) = ended {
@@ -111,10 +112,17 @@ fn show_log(terminal: &mut Terminal, line: &mut Line) {
     }
 }
 
-/// Shows what guests printed, as much as `room` bytes.
-fn show_output(operator: &mut Operator, terminal: &mut Terminal, line: &mut Line, room: usize) {
+/// Shows what guests printed: as much as the line takes of the one that is shown. The others do not wait for it; what
+/// they print is kept by the terminal.
+fn show_output(operator: &mut Operator, terminal: &mut Terminal, line: &mut Line) {
     let now = hal::time::now();
-    operator.fleet.drain_consoles(room, now, |name, bytes| terminal.guest_output(name, bytes, line));
+    for index in 0..operator.fleet.guests().len() {
+        let name = Some(operator.fleet.guests()[index].config.name.as_str());
+        let is_shown = terminal.focus() == Focus::Guest && terminal.attached() == name;
+        let room = if is_shown { line.room() } else { LINE_BACKLOG };
+        let show = |name: &str, bytes: &[u8]| terminal.guest_output(name, bytes, line);
+        operator.fleet.drain_console(index, room, now, show);
+    }
 }
 
 /// Takes what the operator typed: to the monitor, or to the guest that is shown.

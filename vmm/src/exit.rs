@@ -11,17 +11,65 @@ pub enum Direction {
     Out,
 }
 
-/// A port access.
+/// A port access, in one word: it is handed on at every such exit.
+///
+/// Bits 2:0 bytes per access less one, 3 set for IN, 4 set for INS and OUTS, 31:16 the port: as VT-x reports it (SDM
+/// Vol. 3C, "Exit Qualification for I/O Instructions").
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct IoExit {
+pub struct IoExit(u32);
+
+impl IoExit {
+    const IN: u32 = 1 << 3;
+    const STRING: u32 = 1 << 4;
+
+    /// An access of `width` at `port`; `string` for INS and OUTS. There is no port access of eight bytes: it is taken
+    /// as one of four.
+    pub const fn new(port: Port, width: Width, direction: Direction, string: bool) -> Self {
+        let size = match width {
+            Width::One => 0,
+            Width::Two => 1,
+            Width::Four | Width::Eight => 3,
+        };
+        let input = match direction {
+            Direction::In => Self::IN,
+            Direction::Out => 0,
+        };
+        Self((port.0 as u32) << 16 | size | input | if string { Self::STRING } else { 0 })
+    }
+
+    /// The access that `word` packs; unused bits are ignored.
+    #[inline]
+    pub const fn from_packed(word: u32) -> Self {
+        Self(word & 0xffff_001f)
+    }
+
     /// The port.
-    pub port: Port,
-    /// Bytes per access.
-    pub width: Width,
+    #[inline]
+    pub const fn port(self) -> Port {
+        Port((self.0 >> 16) as u16)
+    }
+
+    /// Bytes per access: one, two or four.
+    #[inline]
+    pub const fn width(self) -> Width {
+        match self.0 & 7 {
+            0 => Width::One,
+            1 => Width::Two,
+            _ => Width::Four,
+        }
+    }
+
     /// In or out.
-    pub direction: Direction,
+    #[inline]
+    pub const fn direction(self) -> Direction {
+        if self.0 & Self::IN == 0 { Direction::Out } else { Direction::In }
+    }
+
     /// Whether the instruction is INS or OUTS.
-    pub string: bool,
+    #[inline]
+    pub const fn is_string(self) -> bool {
+        self.0 & Self::STRING != 0
+    }
 }
 
 /// How memory was accessed.
@@ -291,7 +339,10 @@ impl VmExit {
             Self::Unhandled(_) => ExitReason::Unhandled,
         };
         // Apart from the match, which is a table look-up without it.
-        if let Self::Io(IoExit { direction: Direction::Out, .. }) = self { ExitReason::IoOut } else { reason }
+        match self {
+            Self::Io(access) if access.0 & IoExit::IN == 0 => ExitReason::IoOut,
+            _ => reason,
+        }
     }
 }
 

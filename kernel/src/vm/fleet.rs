@@ -189,38 +189,36 @@ impl Fleet {
         }
     }
 
-    /// Calls `show` with what guests have printed, as much as `room` bytes in all; returns the bytes shown.
-    pub(crate) fn drain_consoles(
+    /// Calls `show` with the name of the guest at `index` and what it has printed, as much as `room` bytes.
+    pub(crate) fn drain_console(
         &mut self,
+        index: usize,
         room: usize,
         now: Tsc,
         mut show: impl FnMut(&str, &[u8]),
-    ) -> usize {
+    ) {
+        let guest = &mut self.guests[index];
+        let Phase::Running(machine) = &mut guest.phase else { return };
         let mut shown = 0;
-        for guest in &mut self.guests {
-            let Phase::Running(machine) = &mut guest.phase else { continue };
-            let was_full = machine.console.waiting() > 0;
-            let mut piece = [0; 256];
-            while shown < room {
-                let most = piece.len().min(room - shown);
-                let mut length = 0;
-                while length < most
-                    && let Some(byte) = machine.console.receive()
-                {
-                    piece[length] = byte;
-                    length += 1;
-                }
-                if length == 0 {
-                    break;
-                }
-                show(&guest.config.name, &piece[..length]);
-                shown += length;
+        let mut piece = [0; 256];
+        while shown < room {
+            let most = piece.len().min(room - shown);
+            let mut length = 0;
+            while length < most
+                && let Some(byte) = machine.console.receive()
+            {
+                piece[length] = byte;
+                length += 1;
             }
-            if was_full && shown > 0 {
-                machine.console_drained(now);
+            if length == 0 {
+                break;
             }
+            show(&guest.config.name, &piece[..length]);
+            shown += length;
         }
-        shown
+        if shown > 0 {
+            machine.console_drained(now);
+        }
     }
 
     /// Looks after guests that are not running: timers that wake them, restarts that are due. Returns when to look

@@ -353,7 +353,7 @@ fn io(machine: &mut Machine, bytes: &mut Bytes<'_>) -> Step {
     // The hardware's encoding knows no port access of eight bytes.
     let width = bytes.pick([Width::One, Width::Two, Width::Four]);
     let value = bytes.value();
-    let mut step = Step::exit(VmExit::Io(IoExit { port, width, direction, string }));
+    let mut step = Step::exit(VmExit::Io(IoExit::new(port, width, direction, string)));
     if string {
         machine.cpu_mut().gprs_mut().set(Gpr::Rdx, port.0.into());
         let code = [0xf3, bytes.pick([0x6c, 0x6d, 0x6e, 0x6f]), 0];

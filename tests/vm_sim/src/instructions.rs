@@ -104,7 +104,7 @@ impl Machine {
 
     /// OUT.
     pub fn output(&mut self, port: u16, width: Width, value: u32) -> Executed {
-        let exit = IoExit { port: Port(port), width, direction: Direction::Out, string: false };
+        let exit = IoExit::new(Port(port), width, Direction::Out, false);
         self.carry_out(Step::exit(VmExit::Io(exit)).set(Gpr::Rax, value.into()))
     }
 
@@ -115,7 +115,7 @@ impl Machine {
 
     /// IN: all of RAX afterwards.
     pub fn input(&mut self, port: u16, width: Width) -> u64 {
-        let exit = IoExit { port: Port(port), width, direction: Direction::In, string: false };
+        let exit = IoExit::new(Port(port), width, Direction::In, false);
         self.carry_out(Step::exit(VmExit::Io(exit)));
         self.cpu().gprs().get(Gpr::Rax)
     }

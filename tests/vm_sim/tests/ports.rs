@@ -23,7 +23,7 @@ fn an_input_merges_into_rax_by_its_width() {
 fn an_output_leaves_rax_alone_and_moves_rip() {
     for width in WIDTHS {
         let mut machine = Machine::default();
-        let exit = IoExit { port: Port(0x80), width, direction: Direction::Out, string: false };
+        let exit = IoExit::new(Port(0x80), width, Direction::Out, false);
         let step = Step::exit(VmExit::Io(exit)).length(1).set(Gpr::Rax, 0xdead_beef_dead_beef);
         assert_eq!(machine.execute(step).advanced, 1);
         assert_eq!(machine.cpu().gprs().get(Gpr::Rax), 0xdead_beef_dead_beef);
@@ -71,7 +71,7 @@ fn outs_writes_a_string_from_memory() {
     let text = b"hello from OUTS";
     memory::GuestMemory::write(&machine.vm.memory, arch::Gpa::new(0x3_0000), text).expect("RAM");
     machine.write_code(&[0xf3, 0x6e]);
-    let exit = IoExit { port: Port(0x3f8), width: Width::One, direction: Direction::Out, string: true };
+    let exit = IoExit::new(Port(0x3f8), Width::One, Direction::Out, true);
     let step = Step::exit(VmExit::Io(exit))
         .set(Gpr::Rdx, 0x3f8)
         .set(Gpr::Rsi, 0x3_0000)
@@ -87,7 +87,7 @@ fn outs_writes_a_string_from_memory() {
 fn ins_fills_memory_from_a_port() {
     let mut machine = Machine::default();
     machine.write_code(&[0xf3, 0x6d]);
-    let exit = IoExit { port: Port(0x5000), width: Width::Four, direction: Direction::In, string: true };
+    let exit = IoExit::new(Port(0x5000), Width::Four, Direction::In, true);
     let step = Step::exit(VmExit::Io(exit)).set(Gpr::Rdx, 0x5000).set(Gpr::Rdi, 0x3_0000).set(Gpr::Rcx, 4);
     assert_eq!(machine.execute(step).fault, None);
     let mut bytes = [0; 17];
@@ -106,7 +106,7 @@ fn a_write_that_ends_the_machine_says_how() {
     ];
     for (port, width, value, reason) in cases {
         let mut machine = Machine::default();
-        let exit = IoExit { port: Port(port), width, direction: Direction::Out, string: false };
+        let exit = IoExit::new(Port(port), width, Direction::Out, false);
         let executed = machine.execute(Step::exit(VmExit::Io(exit)).set(Gpr::Rax, value));
         assert_eq!(executed.leave, Leave::Stopped(reason), "{port:#x}");
         assert_eq!(machine.play([]), Leave::Stopped(reason), "and stays stopped");

@@ -5,8 +5,7 @@ use proptest::prelude::*;
 use vm_sim::{Effect, Machine, PROMPT, Step};
 use vmm::{Direction, EptFault, Event, ExitReason, IoExit, Leave, MemoryAccess, RECORDED_EXITS, VmExit};
 
-const OUT: VmExit =
-    VmExit::Io(IoExit { port: Port(0x80), width: Width::One, direction: Direction::Out, string: false });
+const OUT: VmExit = VmExit::Io(IoExit::new(Port(0x80), Width::One, Direction::Out, false));
 
 #[test]
 fn the_end_of_the_slice_is_the_deadline_of_every_entry() {

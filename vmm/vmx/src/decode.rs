@@ -4,8 +4,8 @@
 
 use crate::event::{self, Reported};
 use crate::{VmcsAccess, field};
-use arch::{Gpa, Gpr, Gva, Port, Width};
-use vmm::{CrAccess, Direction, EntryFailure, EptFault, IoExit, MemoryAccess, RawExit, VmExit};
+use arch::{Gpa, Gpr, Gva};
+use vmm::{CrAccess, EntryFailure, EptFault, IoExit, MemoryAccess, RawExit, VmExit};
 
 /// The exit reason's bit that marks a failed entry.
 const ENTRY_FAILURE: u32 = 1 << 31;
@@ -62,18 +62,9 @@ fn exception(vmcs: &impl VmcsAccess, reason: u32) -> VmExit {
 
 /// SDM Vol. 3C, "Exit Qualification for I/O Instructions".
 #[inline]
-#[expect(clippy::cast_possible_truncation, reason = "the port is bits 31:16")]
+#[expect(clippy::cast_possible_truncation, reason = "the upper half is reserved")]
 const fn io(qualification: u64) -> IoExit {
-    IoExit {
-        port: Port((qualification >> 16) as u16),
-        width: match qualification & 7 {
-            0 => Width::One,
-            1 => Width::Two,
-            _ => Width::Four,
-        },
-        direction: if qualification & 8 == 0 { Direction::Out } else { Direction::In },
-        string: qualification & 0x10 != 0,
-    }
+    IoExit::from_packed(qualification as u32)
 }
 
 /// SDM Vol. 3C, "Exit Qualification for EPT Violations".
@@ -116,6 +107,8 @@ fn control_register(vmcs: &impl VmcsAccess, reason: u32) -> VmExit {
 mod tests {
     use super::*;
     use crate::fake_vmcs::FakeVmcs;
+    use arch::{Port, Width};
+    use vmm::Direction;
 
     fn exit(reason: u32, qualification: u64) -> VmExit {
         let mut vmcs = FakeVmcs::default();
@@ -126,15 +119,13 @@ mod tests {
 
     #[test]
     fn out_dx_al_to_com1() {
-        let expected =
-            IoExit { port: Port(0x3f8), width: Width::One, direction: Direction::Out, string: false };
+        let expected = IoExit::new(Port(0x3f8), Width::One, Direction::Out, false);
         assert_eq!(exit(30, 0x3f8 << 16), VmExit::Io(expected));
     }
 
     #[test]
     fn rep_insd_is_a_string_input() {
-        let expected =
-            IoExit { port: Port(0x1f0), width: Width::Four, direction: Direction::In, string: true };
+        let expected = IoExit::new(Port(0x1f0), Width::Four, Direction::In, true);
         assert_eq!(exit(30, 0x1f0 << 16 | 0x38 | 3), VmExit::Io(expected));
     }
 

@@ -69,15 +69,14 @@ pub(crate) fn connect(
         let mut escape = Escape::default();
         let mut buffer = [0; 256];
         while let Ok(length @ 1..) = std::io::stdin().read(&mut buffer) {
-            for byte in &buffer[..length] {
-                match escape.next(*byte) {
-                    Action::Pass => {
-                        if typist.send(&[*byte]).is_err() {
-                            return;
-                        }
-                    }
-                    Action::Leave => return left.store(true, Ordering::Relaxed),
-                }
+            let typed = &buffer[..length];
+            let leaving = typed.iter().position(|byte| escape.next(*byte) == Action::Leave);
+            // Sent as they were read: the bytes of one key come together.
+            if typist.send(&typed[..leaving.unwrap_or(length)]).is_err() {
+                return;
+            }
+            if leaving.is_some() {
+                return left.store(true, Ordering::Relaxed);
             }
         }
     });

@@ -16,6 +16,7 @@ use crate::{guests, paths};
 pub(super) const CASES: &[Case] = &[
     Case { name: "hostile::programs_side_by_side", run: side_by_side },
     Case { name: "hostile::neighbours_undisturbed", run: neighbours },
+    Case { name: "hostile::chatter_leaves_the_line_to_others", run: chatter },
     Case { name: "hostile::failing_guest_starts_later_each_time", run: restarts },
     Case { name: "hostile::resetting_guest_starts_later_each_time", run: resets },
     Case { name: "native::verdicts_agree", run: native },
@@ -50,7 +51,7 @@ const CRASHES: [(&str, &str); 3] = [
 const GREEDY: [&str; 4] = ["spin", "port-flood", "mmio-flood", "ipi-storm"];
 /// A well-behaved one that needs the processor on time.
 const NEIGHBOUR: &str = "timer";
-/// Starts and stops of each machine before memory is compared: a lost page each would show.
+/// Starts and stops of each machine before memory is compared: two lost pages each would show.
 const ROUNDS: usize = 3;
 
 /// Ctrl-].
@@ -78,7 +79,7 @@ enum Verdict {
 fn machines<'a>(programs: impl IntoIterator<Item = &'a str>, start: Start) -> String {
     let autostart = matches!(start, Start::WithTheHost);
     let mut text = String::from(
-        "[[vm]]\nname = \"silent\"\nmemory_mib = 16\nkernel = \"testkit\"\nautostart = false\nconsole = true\n",
+        "[[vm]]\nname = \"silent\"\nmemory_mib = 16\nkernel = \"testkit\"\nautostart = false\nconsole = true\n\n",
     );
     for program in programs {
         // Writing to a string cannot fail.
@@ -205,6 +206,28 @@ fn round(serial: &mut Serial) -> Result<()> {
         serial.wait_for(PROMPT, SHORT)?;
     }
     Ok(())
+}
+
+/// A guest that fills the serial line neither stops another one's output nor keeps the operator out.
+fn chatter(lab: &Lab) -> Result<()> {
+    let name = "chatter";
+    // The first machine is served first, and is the one that is shown.
+    let configuration = machines([name, NEIGHBOUR], Start::WithTheHost);
+    let (_, configuration) = configuration.split_once("\n\n").context("two machines")?;
+    lab.boot(name, &archive(configuration, &["testkit"])?, |machine| {
+        let serial = &mut machine.serial;
+        let said = end_of(serial, NEIGHBOUR)?;
+        ensure!(said.contains(ORDERLY), "{NEIGHBOUR} stopped: {said}");
+        serial.send(ESCAPE)?;
+        serial.wait_for(PROMPT, SHORT)?;
+        if let Verdict::Failed(reason) = verdict(serial, NEIGHBOUR)? {
+            bail!("{NEIGHBOUR} beside {name}: {reason}");
+        }
+        order(serial, &format!("vm stop {name}"))?;
+        let said = end_of(serial, name)?;
+        ensure!(said.contains("stopped by the operator"), "{name} stopped: {said}");
+        Ok(())
+    })
 }
 
 /// A guest that fails at once is started again, each time after twice the wait, until the operator stops it.

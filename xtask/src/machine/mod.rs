@@ -4,6 +4,7 @@ pub(crate) mod bochs;
 mod choice;
 mod control;
 pub(crate) mod emulator;
+mod keys;
 pub(crate) mod qemu;
 mod serial;
 

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-/// Pause after each byte of input. An emulated UART drops what comes faster than it is read.
+use super::keys::keys;
+
+/// Pause after each key of input. An emulated UART drops what comes faster than it is read.
 const PACE: Duration = Duration::from_millis(8);
 /// How much of the received text an error shows, in bytes.
 const SHOWN_BYTES: usize = 2000;
@@ -144,7 +146,7 @@ impl Serial {
         self.shared.lock().bytes.len()
     }
 
-    /// Types `bytes`, one at a time.
+    /// Types `bytes`, one key at a time.
     pub(crate) fn send(&mut self, bytes: &[u8]) -> Result<()> {
         self.typist()?.send(bytes)
     }
@@ -161,10 +163,10 @@ pub(crate) struct Typist {
 }
 
 impl Typist {
-    /// Types `bytes`, one at a time.
+    /// Types `bytes`, one key at a time.
     pub(crate) fn send(&mut self, bytes: &[u8]) -> Result<()> {
-        for byte in bytes {
-            self.stream.write_all(&[*byte]).context("the machine's serial line is closed")?;
+        for key in keys(bytes) {
+            self.stream.write_all(key).context("the machine's serial line is closed")?;
             std::thread::sleep(PACE);
         }
         Ok(())

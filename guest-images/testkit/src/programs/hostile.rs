@@ -93,6 +93,13 @@ pub(super) fn mmio_flood() -> Verdict {
     }
 }
 
+/// Prints for ever.
+pub(super) fn chatter() -> Verdict {
+    loop {
+        report!("chatter chatter chatter chatter chatter chatter chatter");
+    }
+}
+
 /// Interrupts itself for ever.
 pub(super) fn ipi_storm() -> Verdict {
     cpu::enable_interrupts();

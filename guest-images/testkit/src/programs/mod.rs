@@ -77,6 +77,7 @@ pub(crate) const ALL: &[Program] = &[
     Program::unending("spin", hostile::spin),
     Program::unending("port-flood", hostile::port_flood),
     Program::unending("mmio-flood", hostile::mmio_flood),
+    Program::unending("chatter", hostile::chatter),
     Program::unending("ipi-storm", hostile::ipi_storm),
     Program::unending("reset-loop", hostile::reset_loop),
 ];
