@@ -182,13 +182,20 @@ fn bring_up(handoff: &Handoff) -> ! {
     (handoff.main)(Machine { platform, archive, screen, memory_bytes: handoff.memory_bytes, tsc_source })
 }
 
+/// What the firmware's tables say; without usable tables, what every PC has.
 fn read_platform(rsdp: Option<Hpa>) -> Platform {
-    let rsdp = rsdp.expect("the firmware has ACPI tables");
+    let plain = || Platform::plain_pc(percpu::current().apic_id);
+    let Some(rsdp) = rsdp else {
+        log::warn!(
+            "the firmware has no ACPI tables: one CPU, no power-off; the I/O APIC is taken to be where PCs have it"
+        );
+        return plain();
+    };
     // SAFETY: the address is the boot loader's.
-    match unsafe { acpi::read(rsdp) } {
-        Ok(platform) => platform,
-        Err(error) => panic!("{error}"),
-    }
+    unsafe { acpi::read(rsdp) }.unwrap_or_else(|error| {
+        log::warn!("the firmware's ACPI tables are not used, and with them all CPUs but one: {error}");
+        plain()
+    })
 }
 
 fn log_machine(platform: &Platform, memory_bytes: u64, archive_bytes: usize, tsc_source: time::Source) {

@@ -139,7 +139,24 @@ pub enum Place {
     Memory,
 }
 
+/// Where a PC's first I/O APIC is unless tables say otherwise. 82093AA datasheet, "Register Description".
+const IO_APIC_DEFAULT: u64 = 0xfec0_0000;
+/// Where local APICs are after reset. SDM Vol. 3A, "Local APIC Status and Location".
+const LOCAL_APIC_DEFAULT: u64 = 0xfee0_0000;
+
 impl Platform {
+    /// What every PC has, for firmware without tables: the CPU that booted, with `apic_id`, and one I/O APIC.
+    pub fn plain_pc(apic_id: u32) -> Self {
+        Self {
+            cpus: [Cpu { apic_id }].into(),
+            io_apics: [IoApic { id: 0, address: IO_APIC_DEFAULT, first_gsi: 0 }].into(),
+            overrides: Vec::new(),
+            local_apic: LOCAL_APIC_DEFAULT,
+            pm_timer: None,
+            power: Power::default(),
+        }
+    }
+
     /// Where the ISA interrupt `irq` comes in: as the overrides say, or where ISA has it.
     pub fn isa_line(&self, irq: u8) -> IsaLine {
         self.overrides.iter().find(|entry| entry.irq == irq).map_or(
