@@ -3,8 +3,8 @@
 //! `vmx` implements [`VcpuBackend`] on VT-x; `tests/vm_sim` implements it with scripts. Exits are decoded on the
 //! far side, once; this side never sees a VMCS.
 
-use crate::{Event, VmExit};
-use arch::{Cr0Flags, Cr4Flags, EferFlags, Gprs, Msr, RFlags, Segment, SegmentRegister, TableRegister, Tsc};
+use crate::{CpuState, Event, ExtendedLayout, ExtendedState, PendingEvent, VmExit};
+use arch::{Cr0Flags, Cr4Flags, EferFlags, Gprs, Msr, RFlags, Segment, SegmentRegister, Tsc};
 use bitflags::bitflags;
 
 bitflags! {
@@ -19,65 +19,6 @@ bitflags! {
         const SMI = 1 << 2;
         /// An NMI is handled.
         const NMI = 1 << 3;
-    }
-}
-
-/// The state that a processor starts or goes on from: everything architectural that the backend holds.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct CpuState {
-    /// The general-purpose registers; RSP's slot holds the guest's RSP here.
-    pub gprs: Gprs,
-    /// Instruction pointer.
-    pub rip: u64,
-    /// Flags.
-    pub rflags: RFlags,
-    /// CR0 as the guest sees it.
-    pub cr0: Cr0Flags,
-    /// CR2.
-    pub cr2: u64,
-    /// CR3.
-    pub cr3: u64,
-    /// CR4 as the guest sees it.
-    pub cr4: Cr4Flags,
-    /// IA32_EFER.
-    pub efer: EferFlags,
-    /// ES, CS, SS, DS, FS, GS, LDTR, TR, in the order of [`SegmentRegister::ALL`].
-    pub segments: [Segment; 8],
-    /// GDTR.
-    pub gdtr: TableRegister,
-    /// IDTR.
-    pub idtr: TableRegister,
-    /// DR7.
-    pub dr7: u64,
-    /// IA32_PAT.
-    pub pat: u64,
-    /// Event blocking.
-    pub interruptibility: Interruptibility,
-}
-
-impl CpuState {
-    /// The state after reset (SDM Vol. 3A, "Processor State After Reset").
-    pub const fn reset() -> Self {
-        let data = Segment { selector: 0, base: 0, limit: 0xffff, access_rights: 0x93 };
-        let code = Segment { selector: 0xf000, base: 0xffff_0000, limit: 0xffff, access_rights: 0x9b };
-        let ldtr = Segment { selector: 0, base: 0, limit: 0xffff, access_rights: 0x82 };
-        let tr = Segment { selector: 0, base: 0, limit: 0xffff, access_rights: 0x8b };
-        Self {
-            gprs: Gprs([0; 16]),
-            rip: 0xfff0,
-            rflags: RFlags::from_bits_retain(2),
-            cr0: Cr0Flags::from_bits_retain(0x6000_0010),
-            cr2: 0,
-            cr3: 0,
-            cr4: Cr4Flags::empty(),
-            efer: EferFlags::empty(),
-            segments: [data, code, data, data, data, data, ldtr, tr],
-            gdtr: TableRegister { base: 0, limit: 0xffff },
-            idtr: TableRegister { base: 0, limit: 0xffff },
-            dr7: 0x400,
-            pat: 0x0007_0406_0007_0406,
-            interruptibility: Interruptibility::empty(),
-        }
     }
 }
 
@@ -154,6 +95,12 @@ pub trait VcpuBackend {
     /// Sets DR6.
     fn set_dr6(&mut self, value: u64);
 
+    /// DR7.
+    fn dr7(&self) -> u64;
+
+    /// Sets DR7.
+    fn set_dr7(&mut self, value: u64);
+
     /// IA32_EFER.
     fn efer(&self) -> EferFlags;
 
@@ -194,6 +141,13 @@ pub trait VcpuBackend {
     /// Whether the next entry delivers an event already: one that an exit cut off, or an injected one.
     fn has_pending_event(&self) -> bool;
 
+    /// Whether a trap of the last instruction (a single step, a data breakpoint) comes before the next one.
+    fn has_pending_trap(&self) -> bool;
+
+    /// Takes back the interrupt or NMI that the next entry was to deliver, so that an exception can come first: no
+    /// instruction would raise it again. Anything else that is pending stays.
+    fn displace_event(&mut self) -> Option<Event>;
+
     /// Delivers `event` on the next entry. The caller has checked that none is pending and none is blocked.
     fn inject(&mut self, event: Event);
 
@@ -203,9 +157,25 @@ pub trait VcpuBackend {
     /// Exits as soon as the guest can take an NMI (`true`), or not (`false`).
     fn set_nmi_window(&mut self, wanted: bool);
 
-    /// All architectural state, for save and for dumps.
+    /// All registers, for save and for dumps.
     fn save(&self) -> CpuState;
 
-    /// Loads all architectural state.
+    /// Loads all registers. Nothing is pending then but the traps in `state`.
     fn restore(&mut self, state: &CpuState);
+
+    /// The event that the next entry delivers, for save.
+    fn pending_event(&self) -> Option<PendingEvent>;
+
+    /// Has the next entry deliver `event`, or none.
+    fn set_pending_event(&mut self, event: Option<PendingEvent>);
+
+    /// How extended state is laid out here.
+    fn extended_layout(&self) -> ExtendedLayout;
+
+    /// x87, vector and protection-key registers.
+    fn save_extended(&self) -> ExtendedState;
+
+    /// Loads x87, vector and protection-key registers; the caller has checked `state` against
+    /// [`Self::extended_layout`].
+    fn restore_extended(&mut self, state: &ExtendedState);
 }

@@ -33,7 +33,51 @@ const fn ratio(numerator: u64, denominator: u64) -> u64 {
     (((numerator as u128) << 32) / denominator as u128) as u64
 }
 
+/// A saved clock.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ClockState {
+    /// Ticks of the TSC since time zero.
+    pub age: Tsc,
+    /// The TSC's frequency in Hz.
+    pub frequency_hz: u64,
+}
+
+/// A saved clock cannot go on here: the guest's TSC would change its pace.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct BadClock {
+    /// The TSC's frequency where it was saved, in Hz.
+    pub saved_hz: u64,
+    /// The TSC's frequency here, in Hz.
+    pub host_hz: u64,
+}
+
+/// Two frequencies that differ by less than one part in this many are the same one, measured twice.
+const MEASURING_ERROR: u64 = 4000;
+
 impl Clock {
+    /// The clock's state at `now` of the host's TSC.
+    pub const fn save(&self, now: Tsc) -> ClockState {
+        ClockState { age: Tsc(now.0.wrapping_sub(self.origin.0)), frequency_hz: self.frequency_hz }
+    }
+
+    /// This host's clock, with the time of `state` at `now` of its TSC.
+    ///
+    /// # Errors
+    /// [`BadClock`] when the TSC's frequency was another one.
+    pub const fn resumed(&self, state: &ClockState, now: Tsc) -> Result<Self, BadClock> {
+        let (saved_hz, host_hz) = (state.frequency_hz, self.frequency_hz);
+        if saved_hz.abs_diff(host_hz) > host_hz / MEASURING_ERROR {
+            return Err(BadClock { saved_hz, host_hz });
+        }
+        let mut age = state.age;
+        if saved_hz != host_hz {
+            let saved = Self::new(Tsc(0), saved_hz);
+            let here = Self::new(Tsc(0), host_hz);
+            age = here.tsc(saved.nanos(age));
+        }
+        Ok(Self { origin: Tsc(now.0.wrapping_sub(age.0)), ..*self })
+    }
+
     /// A clock that reads zero when the host's TSC, running at `frequency_hz`, reads `origin`.
     ///
     /// `frequency_hz` below 1 MHz is taken as 1 MHz: no TSC is that slow.
@@ -90,6 +134,24 @@ mod tests {
             let nanos = clock.nanos(Tsc(77 + frequency)).0;
             assert!(NANOS_PER_SECOND - nanos < 10, "{frequency}: {nanos}");
         }
+    }
+
+    #[test]
+    fn a_resumed_clock_goes_on_where_it_was() {
+        let clock = Clock::new(Tsc(77), 2_893_202_417);
+        let saved = clock.save(Tsc(1 << 33));
+        for host_hz in [2_893_202_417, 2_893_202_999] {
+            let resumed = Clock::new(Tsc(5), host_hz).resumed(&saved, Tsc(100)).expect("the same frequency");
+            let (was, is) = (clock.nanos(Tsc(1 << 33)), resumed.nanos(Tsc(100)));
+            assert!(is >= was && is.0 - was.0 < 2, "{was:?}, {is:?}");
+        }
+    }
+
+    #[test]
+    fn a_clock_does_not_go_on_at_another_pace() {
+        let saved = Clock::new(Tsc(0), 3_000_000_000).save(Tsc(1000));
+        let refused = Clock::new(Tsc(0), 2_500_000_000).resumed(&saved, Tsc(1000));
+        assert_eq!(refused, Err(BadClock { saved_hz: 3_000_000_000, host_hz: 2_500_000_000 }));
     }
 
     #[test]

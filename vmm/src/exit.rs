@@ -141,13 +141,15 @@ pub enum VmExit {
     ExternalInterrupt,
     /// A host NMI arrived.
     Nmi,
+    /// A machine check: the host's.
+    MachineCheck,
     /// The absolute deadline of the entry was reached.
     Deadline,
     /// The guest can take an interrupt now.
     InterruptWindow,
     /// The guest can take an NMI now.
     NmiWindow,
-    /// An intercepted exception of the guest's own: #DB, #AC or #MC.
+    /// An intercepted exception of the guest's own: #DB or #AC.
     Exception(Exception),
     /// CPUID.
     Cpuid,
@@ -195,6 +197,8 @@ pub enum ExitReason {
     ExternalInterrupt,
     /// Host NMI.
     Nmi,
+    /// Machine check.
+    MachineCheck,
     /// Slice end or guest timer.
     Deadline,
     /// Interrupt window.
@@ -245,12 +249,13 @@ pub enum ExitReason {
 
 impl ExitReason {
     /// How many reasons there are.
-    pub const COUNT: usize = 25;
+    pub const COUNT: usize = 26;
 
     /// Every reason, in the order of their numbers.
     pub const ALL: [Self; Self::COUNT] = [
         Self::ExternalInterrupt,
         Self::Nmi,
+        Self::MachineCheck,
         Self::Deadline,
         Self::InterruptWindow,
         Self::NmiWindow,
@@ -281,6 +286,7 @@ impl ExitReason {
         match self {
             Self::ExternalInterrupt => "external-interrupt",
             Self::Nmi => "nmi",
+            Self::MachineCheck => "machine-check",
             Self::Deadline => "deadline",
             Self::InterruptWindow => "interrupt-window",
             Self::NmiWindow => "nmi-window",
@@ -315,6 +321,7 @@ impl VmExit {
         let reason = match self {
             Self::ExternalInterrupt => ExitReason::ExternalInterrupt,
             Self::Nmi => ExitReason::Nmi,
+            Self::MachineCheck => ExitReason::MachineCheck,
             Self::Deadline => ExitReason::Deadline,
             Self::InterruptWindow => ExitReason::InterruptWindow,
             Self::NmiWindow => ExitReason::NmiWindow,
@@ -373,6 +380,8 @@ pub enum Yield {
     HostInterrupt,
     /// A host NMI arrived: its handler must run before NMIs are taken again.
     HostNmi,
+    /// A machine check arrived: the host's handler decides what becomes of the machine.
+    HostMachineCheck,
 }
 
 /// Why a virtual machine stopped.

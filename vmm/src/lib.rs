@@ -9,23 +9,27 @@ extern crate alloc;
 
 mod backend;
 mod clock;
+mod cpu_state;
 mod cpuid;
 mod exit;
 mod exits;
 pub mod lapic;
 mod msr;
+mod snapshot;
 mod stats;
 mod vcpu;
 mod vm;
 
-pub use backend::{CpuState, Interruptibility, VcpuBackend};
-pub use clock::Clock;
+pub use backend::{Interruptibility, VcpuBackend};
+pub use clock::{BadClock, Clock, ClockState};
+pub use cpu_state::{BadExtendedState, CpuState, EventKind, ExtendedLayout, ExtendedState, PendingEvent};
 pub use cpuid::{CpuidConfig, CpuidContext, CpuidPolicy, Leaf};
 pub use exit::{
     CrAccess, Direction, EntryFailure, EptFault, Event, ExitReason, IoExit, MemoryAccess, Outcome, RawExit,
     StopReason, VmExit, Yield,
 };
 pub use msr::MsrState;
+pub use snapshot::{RestoreError, VcpuSnapshot, VmSnapshot};
 pub use stats::{ExitRecord, RECORDED_EXITS, ReasonStats, Stats};
-pub use vcpu::{Leave, RunState, Vcpu, VcpuConfig, VcpuSnapshot};
+pub use vcpu::{Leave, RunState, Vcpu, VcpuConfig};
 pub use vm::Vm;

@@ -7,10 +7,13 @@ use crate::{
     CpuState, CpuidPolicy, Event, Interruptibility, MsrState, Outcome, Stats, StopReason, VcpuBackend, Vm,
     Yield, exits,
 };
-use arch::{Exception, RFlags, Tsc};
+use arch::{Exception, RFlags, Tsc, Vector};
 use bus::{Attention, InterruptMessage, Platform, PowerRequest};
 use emulate::Emulator;
 use memory::GuestMemory;
+
+/// DR7.GD: the next access to a debug register is a #DB.
+const DR7_GENERAL_DETECT: u64 = 1 << 13;
 
 /// Where a vCPU is in its life.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -30,6 +33,8 @@ pub enum Leave {
     HostInterrupt,
     /// A host NMI arrived: its handler must run before NMIs are taken again.
     HostNmi,
+    /// A machine check arrived: the host's handler decides what becomes of the machine.
+    HostMachineCheck,
     /// The slice is over.
     SliceEnd,
     /// The guest halted; [`Vcpu::next_timer`] tells when to look again at the latest.
@@ -58,7 +63,7 @@ pub struct VcpuConfig {
 pub struct Vcpu<B> {
     pub(crate) backend: B,
     pub(crate) lapic: LocalApic,
-    lapic_config: lapic::Config,
+    pub(crate) lapic_config: lapic::Config,
     pub(crate) emulator: Emulator,
     pub(crate) cpuid: CpuidPolicy,
     pub(crate) msrs: MsrState,
@@ -73,28 +78,11 @@ pub struct Vcpu<B> {
     deadline: Tsc,
     /// Events must be looked at before the next entry.
     pub(crate) events_changed: bool,
-    nmi_pending: bool,
-    run_state: RunState,
+    pub(crate) nmi_pending: bool,
+    /// An acknowledged interrupt whose delivery an exception cut off: the first to be injected again.
+    pub(crate) displaced: Option<Vector>,
+    pub(crate) run_state: RunState,
     last_rip: u64,
-}
-
-/// A saved vCPU.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct VcpuSnapshot {
-    /// The processor's registers.
-    pub cpu: CpuState,
-    /// The local APIC.
-    pub lapic: lapic::State,
-    /// Storage MSRs.
-    pub msrs: MsrState,
-    /// XCR0.
-    pub xcr0: u64,
-    /// The guest's TSC when it was saved.
-    pub guest_tsc: u64,
-    /// An NMI waits.
-    pub nmi_pending: bool,
-    /// Where in its life it is.
-    pub run_state: RunState,
 }
 
 impl<B: VcpuBackend> Vcpu<B> {
@@ -117,6 +105,7 @@ impl<B: VcpuBackend> Vcpu<B> {
             deadline: Tsc(0),
             events_changed: true,
             nmi_pending: false,
+            displaced: None,
             run_state: RunState::Runnable,
             last_rip: state.rip,
         }
@@ -161,41 +150,6 @@ impl<B: VcpuBackend> Vcpu<B> {
     /// Ends the vCPU for `reason`.
     pub const fn stop(&mut self, reason: StopReason) {
         self.run_state = RunState::Stopped(reason);
-    }
-
-    /// Saves the vCPU at `now`. The backend must be loaded on this core.
-    pub fn save(&self, now: Tsc) -> VcpuSnapshot {
-        VcpuSnapshot {
-            cpu: self.backend.save(),
-            lapic: self.lapic.save(),
-            msrs: self.msrs,
-            xcr0: self.backend.xcr0(),
-            guest_tsc: self.guest_tsc(now).0,
-            nmi_pending: self.nmi_pending,
-            run_state: self.run_state,
-        }
-    }
-
-    /// Restores a saved vCPU at `now`; the guest's TSC goes on where it was. The backend must be loaded on this
-    /// core. The clock comes first, then the local APIC's deadlines, then the processor.
-    ///
-    /// # Errors
-    /// [`lapic::BadState`] when the local APIC's state is impossible; the vCPU is unchanged then.
-    pub fn restore(&mut self, snapshot: &VcpuSnapshot, now: Tsc) -> Result<(), lapic::BadState> {
-        let lapic = LocalApic::restore(self.lapic_config, &snapshot.lapic)?;
-        self.tsc_offset = snapshot.guest_tsc.wrapping_sub(now.0);
-        self.backend.set_tsc_offset(self.tsc_offset);
-        self.lapic = lapic;
-        self.msrs = snapshot.msrs;
-        self.backend.restore(&snapshot.cpu);
-        self.backend.set_xcr0(snapshot.xcr0);
-        self.nmi_pending = snapshot.nmi_pending;
-        // Asked for again when it is needed, but given back only with the NMI that it was asked for.
-        self.backend.set_nmi_window(false);
-        self.run_state = snapshot.run_state;
-        self.timer = Tsc(0);
-        self.events_changed = true;
-        Ok(())
     }
 
     /// Looks after timers and events of a vCPU that is not running. Returns whether it wants a core.
@@ -290,7 +244,8 @@ impl<B: VcpuBackend> Vcpu<B> {
             }
             Outcome::Halt => {
                 self.backend.advance();
-                if self.wakes(platform) {
+                // The single step over HLT traps at once, and a trap ends the halt.
+                if self.backend.has_pending_trap() || self.wakes(platform) {
                     self.events_changed = true;
                     return None;
                 }
@@ -302,6 +257,7 @@ impl<B: VcpuBackend> Vcpu<B> {
             }
             Outcome::Yield(Yield::HostInterrupt) => Some(Leave::HostInterrupt),
             Outcome::Yield(Yield::HostNmi) => Some(Leave::HostNmi),
+            Outcome::Yield(Yield::HostMachineCheck) => Some(Leave::HostMachineCheck),
             Outcome::Stop(reason) => Some(self.end(reason)),
         }
     }
@@ -321,6 +277,16 @@ impl<B: VcpuBackend> Vcpu<B> {
             // SDM Vol. 3B, "Debug Status Register (DR6)": B0 to B3 are replaced, the others accumulate.
             let before = self.backend.dr6();
             self.backend.set_dr6(before & !0xf | dr6);
+            // SDM Vol. 3B, "Debug Control Register (DR7)": the handler may use the debug registers.
+            let dr7 = self.backend.dr7();
+            if dr7 & DR7_GENERAL_DETECT != 0 {
+                self.backend.set_dr7(dr7 & !DR7_GENERAL_DETECT);
+            }
+        }
+        match self.backend.displace_event() {
+            Some(Event::Nmi) => self.nmi_pending = true,
+            Some(Event::Interrupt(vector)) => self.displaced = Some(vector),
+            Some(Event::Exception(_)) | None => {}
         }
         self.backend.inject(Event::Exception(exception));
         self.events_changed = true;
@@ -340,7 +306,8 @@ impl<B: VcpuBackend> Vcpu<B> {
     }
 
     fn interrupt_waits<P: Platform>(&self, platform: &P) -> bool {
-        self.lapic.pending_vector().is_some()
+        self.displaced.is_some()
+            || self.lapic.pending_vector().is_some()
             || (platform.external_interrupt() && self.lapic.accepts_external_interrupt())
     }
 
@@ -373,8 +340,10 @@ impl<B: VcpuBackend> Vcpu<B> {
             self.backend.set_interrupt_window(true);
             return;
         }
-        // The 8259's request comes first, as INTR has no priority among the local APIC's vectors.
-        let vector = if platform.external_interrupt() && self.lapic.accepts_external_interrupt() {
+        // The 8259's request comes before the local APIC's, as INTR has no priority among its vectors.
+        let vector = if let Some(vector) = self.displaced.take() {
+            vector
+        } else if platform.external_interrupt() && self.lapic.accepts_external_interrupt() {
             platform.acknowledge_external_interrupt()
         } else if let Some(vector) = self.lapic.pending_vector() {
             self.lapic.acknowledge(vector);

@@ -47,8 +47,21 @@ pub(crate) fn run(_: &Arguments) -> Result<ExitCode> {
         Ok((kind, reason)) => println!("\n`run`, `test` would use: {} ({reason})", kind.name()),
         Err(error) => println!("\nno machine to run on: {error:#}"),
     }
+    println!("{}", verdict(&findings));
     let is_ready = !findings.iter().any(|finding| matches!(finding.state, State::Needs(_)));
     Ok(if is_ready { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What the user has to do.
+fn verdict(findings: &[Finding]) -> &'static str {
+    let any = |is: fn(&State) -> bool| findings.iter().any(|finding| is(&finding.state));
+    if any(|state| matches!(state, State::Needs(_))) {
+        "Do first what is marked MISSING."
+    } else if any(|state| matches!(state, State::WouldAdd(_))) {
+        "Nothing to do by hand: the commands add what is marked \"to add\" when they need it."
+    } else {
+        "Everything is there."
+    }
 }
 
 fn report(findings: &[Finding]) -> String {
@@ -99,6 +112,8 @@ fn rust_parts() -> Vec<Finding> {
         ("target x86_64-unknown-none", Part::Target),
         ("rust-src", Part::Source),
         ("llvm-tools", Part::LlvmTools),
+        ("clippy", Part::Clippy),
+        ("rustfmt", Part::Rustfmt),
     ]
     .into_iter()
     .map(|(what, part)| {

@@ -272,6 +272,7 @@ impl Fleet {
             Leave::SliceEnd => {}
             Leave::HostInterrupt => hal::interrupts::open_window(),
             Leave::HostNmi => hal::vmx::handle_nmi(),
+            Leave::HostMachineCheck => hal::vmx::handle_machine_check(),
             Leave::Halted => self.scheduler.block(id).expect("a machine that runs is scheduled"),
             Leave::Stopped(reason) => return Turn::Stopped { index, reason },
         }

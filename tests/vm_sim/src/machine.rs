@@ -10,8 +10,8 @@ use devices::{MemorySizes, Pc, PcConfig, PcState};
 use memory::{GuestMemory, MemoryMap, VecBlock};
 use vmm::lapic::{self, Features, LocalApic, Role, TimerRate};
 use vmm::{
-    Clock, CpuState, CpuidConfig, CpuidPolicy, Leave, MsrState, RunState, Vcpu, VcpuBackend, VcpuConfig,
-    VcpuSnapshot, Vm,
+    Clock, CpuState, CpuidConfig, CpuidPolicy, Leave, MsrState, RunState, Vcpu, VcpuBackend, VcpuConfig, Vm,
+    VmSnapshot,
 };
 
 /// Where the simulated guest's code is, in every mode: linear and guest-physical.
@@ -80,14 +80,18 @@ pub struct Machine {
 /// A saved machine.
 #[derive(Debug)]
 pub struct MachineSnapshot {
-    vcpu: VcpuSnapshot,
-    platform: PcState,
+    vm: VmSnapshot<PcState>,
     ram: Vec<u8>,
-    /// Host ticks since the machine's time zero.
-    age: u64,
-    /// What a real guest has in its memory, or a full snapshot in further state: handler frames.
+    /// For what a real guest has in its memory: handler frames.
     backend: ScriptedBackend,
     setup: Setup,
+}
+
+impl MachineSnapshot {
+    /// All but the RAM.
+    pub const fn vm(&self) -> &VmSnapshot<PcState> {
+        &self.vm
+    }
 }
 
 impl Default for Machine {
@@ -245,10 +249,8 @@ impl Machine {
         let mut ram = vec![0; self.setup.ram_bytes];
         self.vm.memory.read(Gpa::new(0), &mut ram).expect("RAM");
         MachineSnapshot {
-            vcpu: self.vcpu.save(self.now()),
-            platform: self.vm.platform.save(),
+            vm: self.vm.save(&self.vcpu, self.now()),
             ram,
-            age: self.now().0.wrapping_sub(self.vm.clock.origin().0),
             backend: self.cpu().clone(),
             setup: self.setup,
         }
@@ -261,11 +263,8 @@ impl Machine {
     pub fn restore(snapshot: &MachineSnapshot, host_tsc: Tsc) -> Self {
         let mut machine = Self::new(Setup { host_tsc, ..snapshot.setup });
         machine.vm.memory.write(Gpa::new(0), &snapshot.ram).expect("RAM");
-        // The order of "What hurt the others": clock, devices, vCPU.
-        machine.vm.clock = Clock::new(Tsc(host_tsc.0.wrapping_sub(snapshot.age)), snapshot.setup.tsc_hz);
-        machine.vm.platform.restore(&snapshot.platform);
         machine.cpu_mut().copy_frames_from(&snapshot.backend);
-        machine.vcpu.restore(&snapshot.vcpu, host_tsc).expect("a saved vCPU restores");
+        machine.vm.restore(&mut machine.vcpu, &snapshot.vm, host_tsc).expect("a saved machine restores");
         machine
     }
 
@@ -275,7 +274,9 @@ impl Machine {
     /// When something does not hold.
     pub fn check(&self, leave: Leave) {
         let expected = match leave {
-            Leave::HostInterrupt | Leave::HostNmi | Leave::SliceEnd => RunState::Runnable,
+            Leave::HostInterrupt | Leave::HostNmi | Leave::HostMachineCheck | Leave::SliceEnd => {
+                RunState::Runnable
+            }
             Leave::Halted => RunState::Halted,
             Leave::Stopped(reason) => RunState::Stopped(reason),
         };
@@ -287,7 +288,7 @@ impl Machine {
                 assert_eq!(self.waiting_interrupt(), None, "halted while an interrupt waits");
             }
             Leave::HostInterrupt => self.check_nothing_is_stranded(),
-            Leave::HostNmi | Leave::SliceEnd | Leave::Stopped(_) => {}
+            Leave::HostNmi | Leave::HostMachineCheck | Leave::SliceEnd | Leave::Stopped(_) => {}
         }
     }
 

@@ -46,6 +46,7 @@ fn what_the_host_has_to_do_comes_first_and_the_guest_goes_on_where_it_was() {
     for (exit, leave) in [
         (VmExit::ExternalInterrupt, Leave::HostInterrupt),
         (VmExit::Nmi, Leave::HostNmi),
+        (VmExit::MachineCheck, Leave::HostMachineCheck),
         (VmExit::Init, Leave::HostInterrupt),
     ] {
         let mut machine = Machine::default();

@@ -1,6 +1,6 @@
 //! HLT: what it waits for, what wakes it, and when there is nothing to wait for.
 
-use arch::{Gpr, Msr, Tsc, Vector};
+use arch::{Exception, Gpr, Msr, RFlags, Tsc, Vector};
 use vm_sim::{Effect, Machine, Step};
 use vmm::{Leave, RunState, StopReason, VcpuBackend, VmExit};
 
@@ -160,4 +160,17 @@ fn sti_and_hlt_do_not_race() {
     assert_eq!(leave, Leave::HostInterrupt);
     assert_eq!(machine.cpu().deliveries().len(), 1);
     assert!(machine.cpu().rip() > 0);
+}
+
+#[test]
+fn a_single_step_over_hlt_traps_instead_of_halting() {
+    for flags in [RFlags::TRAP_FLAG, RFlags::TRAP_FLAG | RFlags::INTERRUPT_FLAG] {
+        let mut machine = Machine::default();
+        machine.cpu_mut().apply(Effect::SetFlags(flags));
+        let rip = machine.cpu().rip();
+        let executed = machine.hlt();
+        assert_eq!(executed.leave, Leave::HostInterrupt, "{flags:?}");
+        assert_eq!(executed.fault, Some(Exception::Debug { dr6: 1 << 14 }));
+        assert_eq!(machine.cpu().deliveries()[0].rip, rip + 1, "a trap comes after the instruction");
+    }
 }

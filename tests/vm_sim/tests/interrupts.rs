@@ -1,6 +1,6 @@
 //! Interrupts from device to handler: I/O APIC, 8259, windows, shadows, NMIs, re-injection.
 
-use arch::{Exception, Gpa, Gva, RFlags, Vector};
+use arch::{Exception, Gpa, Gpr, Gva, RFlags, Vector};
 use bus::Platform;
 use proptest::prelude::*;
 use vm_sim::{CODE, Effect, Machine, Step, handler};
@@ -326,6 +326,58 @@ fn debug_exceptions_show_in_dr6() {
     assert_eq!(machine.cpu().dr6(), 0xffff_0ff5);
     machine.execute(Step::exit(VmExit::Exception(Exception::Debug { dr6: 1 << 14 | 0b0010 })));
     assert_eq!(machine.cpu().dr6(), 0xffff_4ff2, "B0 to B3 are of the last one, BS stays");
+}
+
+#[test]
+fn a_debug_exception_gives_the_debug_registers_to_its_handler() {
+    let mut machine = Machine::default();
+    machine.cpu_mut().state_mut().dr7 = 0x2701;
+    machine.execute(Step::exit(VmExit::Exception(Exception::Debug { dr6: 1 << 13 })));
+    assert_eq!(machine.cpu().dr7(), 0x701, "GD is clear, the breakpoints stay");
+    assert_eq!(machine.cpu().dr6(), 0xffff_2ff0, "BD");
+}
+
+#[test]
+fn an_interrupt_that_an_exception_displaced_comes_after_it() {
+    let mut machine = with_waiting(0x55);
+    machine.enable_interrupts();
+    machine.play([
+        Step::exit(VmExit::Exception(Exception::AlignmentCheck)).cutting_off(),
+        // A more urgent one comes while the handler runs; the displaced one was accepted before.
+        Step::exit(VmExit::WriteMsr)
+            .set(Gpr::Rcx, 0x83f)
+            .set(Gpr::Rax, 0xe0)
+            .set(Gpr::Rdx, 0)
+            .expect_event(Event::Exception(Exception::AlignmentCheck))
+            .expect_windows(true, false),
+        Step::run(1).expect_windows(true, false),
+        Step::run(0).does(Effect::Iret),
+        Step::run(1).expect_event(Event::Interrupt(Vector(0x55))),
+    ]);
+    assert_eq!(machine.cpu().steps_left(), 0);
+    machine.enable_interrupts();
+    machine.run_for(1);
+    let alignment = Event::Exception(Exception::AlignmentCheck);
+    let expected = [alignment, Event::Interrupt(Vector(0x55)), Event::Interrupt(Vector(0xe0))];
+    assert_eq!(events(&machine), expected);
+}
+
+#[test]
+fn an_nmi_that_an_exception_displaced_comes_after_it() {
+    let debug = Exception::Debug { dr6: 1 };
+    let mut machine = Machine::default();
+    machine.vcpu.send_nmi();
+    machine.play([Step::exit(VmExit::Exception(debug)).cutting_off(), Step::run(1)]);
+    assert_eq!(events(&machine), [Event::Exception(debug), Event::Nmi]);
+}
+
+#[test]
+fn a_machine_check_during_delivery_loses_no_event() {
+    let mut machine = with_waiting(0x55);
+    machine.enable_interrupts();
+    assert_eq!(machine.play([Step::exit(VmExit::MachineCheck).cutting_off()]), Leave::HostMachineCheck);
+    machine.run_for(1);
+    assert_eq!(events(&machine), [Event::Interrupt(Vector(0x55))]);
 }
 
 #[test]

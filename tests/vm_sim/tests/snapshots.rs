@@ -1,9 +1,12 @@
 //! A machine that is saved and restored goes on as if nothing had been.
 
-use arch::{Gpr, Msr, Tsc, Vector, Width};
+use arch::{Exception, Gpa, Gpr, Msr, Port, Tsc, Vector, Width};
+use memory::GuestMemory;
 use proptest::prelude::*;
-use vm_sim::{Delivery, Effect, Machine, Step};
-use vmm::{Leave, VcpuBackend, VmExit};
+use vm_sim::{Delivery, Effect, Machine, Setup, Step};
+use vmm::{
+    BadClock, BadExtendedState, Direction, Event, EventKind, IoExit, Leave, RestoreError, VcpuBackend, VmExit,
+};
 
 /// Another host, booted at another time.
 const OTHER_HOST: Tsc = Tsc(1 << 50 | 12_345);
@@ -135,10 +138,133 @@ fn an_impossible_state_is_refused_and_changes_nothing() {
     assert_eq!(machine.vcpu.save(now), before);
 }
 
+#[test]
+fn a_fault_on_its_way_is_restored_with_its_error_code() {
+    let mut original = busy();
+    // The slice ends in the very tick in which the instruction faults.
+    let end = Tsc(original.now().0 + 100);
+    assert_eq!(original.play_until([Step::exit(VmExit::Rdpmc).after(100)], end), Leave::SliceEnd);
+    let snapshot = original.save();
+    let event = snapshot.vm().vcpu.event.expect("a fault waits");
+    assert_eq!(
+        (event.kind, event.vector, event.error_code),
+        (EventKind::HardwareException, Vector(13), Some(0))
+    );
+    let mut copy = Machine::restore(&snapshot, OTHER_HOST);
+    let fault = Event::Exception(Exception::GeneralProtection(0));
+    assert_eq!(copy.cpu().pending(), Some(fault));
+    let seen = copy.cpu().deliveries().len();
+    let (expected, future_seen) = (future(&mut original), future(&mut copy));
+    assert_eq!(copy.cpu().deliveries()[seen].event, fault);
+    assert_eq!(future_seen, expected);
+}
+
+#[test]
+fn an_interrupt_that_an_exception_displaced_is_restored() {
+    let mut original = Machine::default();
+    original.switch_to_x2apic();
+    original.wrmsr(Msr(0x83f), 0x55).expect("SELF IPI");
+    original.enable_interrupts();
+    original.play([Step::exit(VmExit::Exception(Exception::AlignmentCheck)).cutting_off(), Step::run(1)]);
+    assert_eq!(original.save().vm().vcpu.displaced, Some(Vector(0x55)));
+    let mut copy = Machine::restore(&original.save(), OTHER_HOST);
+    copy.iret();
+    assert_eq!(copy.run_for(1).interrupts, [Vector(0x55)]);
+}
+
+#[test]
+fn a_single_step_on_its_way_is_restored() {
+    let mut original = Machine::default();
+    original.cpu_mut().apply(Effect::SetFlags(arch::RFlags::TRAP_FLAG));
+    let end = Tsc(original.now().0 + 10);
+    assert_eq!(original.play_until([Step::exit(VmExit::Cpuid).after(10)], end), Leave::SliceEnd);
+    let mut copy = Machine::restore(&original.save(), OTHER_HOST);
+    copy.play([]);
+    let [delivery] = copy.cpu().deliveries() else { panic!("one trap") };
+    assert_eq!(delivery.event, Event::Exception(Exception::Debug { dr6: 1 << 14 }));
+}
+
+#[test]
+fn a_string_input_goes_on_in_the_middle() {
+    const BUFFER: u64 = 0x2_0000;
+    const BYTES: u64 = 5000;
+    let exit =
+        VmExit::Io(IoExit::new(Port(0x40), Width::One, Direction::In, true));
+    let start = |machine: &mut Machine| {
+        machine.disable_interrupts();
+        // REP INSB
+        machine.write_code(&[0xf3, 0x6c]);
+        for (register, value) in [(Gpr::Rdi, BUFFER), (Gpr::Rcx, BYTES), (Gpr::Rdx, 0x40)] {
+            machine.cpu_mut().apply(Effect::Set(register, value));
+        }
+    };
+    let finish = |machine: &mut Machine| {
+        let rip = machine.cpu().rip();
+        while machine.cpu().rip() == rip {
+            machine.play([Step::exit(exit).after(777)]);
+        }
+        let mut bytes = vec![0; usize::try_from(BYTES).expect("small")];
+        machine.vm.memory.read(Gpa::new(BUFFER), &mut bytes).expect("RAM");
+        (bytes, *machine.cpu().gprs(), machine.cpu().rip())
+    };
+    let mut original = busy();
+    start(&mut original);
+    original.play([Step::exit(exit).after(777)]);
+    let left = original.cpu().gprs().get(Gpr::Rcx);
+    assert!(0 < left && left < BYTES, "in the middle: {left}");
+    let mut copy = Machine::restore(&original.save(), OTHER_HOST);
+    let expected = finish(&mut original);
+    assert!(expected.0.iter().any(|byte| *byte != expected.0[0]), "the counter counts");
+    assert_eq!(finish(&mut copy), expected);
+}
+
+#[test]
+fn every_register_is_restored() {
+    let mut original = Machine::default();
+    original.cpu_mut().extended_mut().area[700] = 0x77;
+    let state = original.cpu_mut().state_mut();
+    state.pdptes = [1, 2, 3, 4];
+    state.breakpoints = [5, 6, 7, 8];
+    state.dr6 = 0xffff_2ff1;
+    state.dr7 = 0x755;
+    (state.sysenter_cs, state.sysenter_esp, state.sysenter_eip) = (9, 10, 11);
+    (state.star, state.lstar, state.cstar, state.fmask) = (12, 13, 14, 15);
+    (state.kernel_gs_base, state.tsc_aux) = (16, 17);
+    let expected = *state;
+    let mut copy = Machine::restore(&original.save(), OTHER_HOST);
+    assert_eq!(*copy.cpu_mut().state_mut(), expected);
+    assert_eq!(copy.cpu().save_extended(), original.cpu().save_extended());
+}
+
+#[test]
+fn what_the_processor_would_refuse_is_refused_first_and_changes_nothing() {
+    let mut machine = busy();
+    let now = machine.now();
+    let before = machine.save().vm().clone();
+    let restore = |machine: &mut Machine, snapshot| machine.vm.restore(&mut machine.vcpu, snapshot, now);
+
+    let mut broken = before.clone();
+    broken.vcpu.cpu.lstar = 1 << 60;
+    assert_eq!(restore(&mut machine, &broken), Err(RestoreError::NotCanonical(Msr::LSTAR, 1 << 60)));
+    let mut broken = before.clone();
+    broken.vcpu.xcr0 = 6;
+    assert_eq!(restore(&mut machine, &broken), Err(RestoreError::XCr0(6)));
+    let mut broken = before.clone();
+    broken.vcpu.extended.area[520] = 1;
+    assert_eq!(restore(&mut machine, &broken), Err(RestoreError::Extended(BadExtendedState::Header)));
+    let mut broken = before.clone();
+    broken.clock.frequency_hz = 2_000_000_000;
+    let clock = BadClock { saved_hz: 2_000_000_000, host_hz: Setup::default().tsc_hz };
+    assert_eq!(restore(&mut machine, &broken), Err(RestoreError::Clock(clock)));
+
+    assert_eq!(*machine.save().vm(), before);
+    assert_eq!(restore(&mut machine, &before), Ok(()));
+}
+
 proptest! {
     #[test]
     fn a_snapshot_at_any_moment_changes_nothing(
-        steps in prop::collection::vec((0_u8..8, 1_u64..20_000), 1..30),
+        steps in prop::collection::vec((0_u8..11, 1_u64..20_000), 1..30),
         at in 0_usize..30,
         host in any::<u32>(),
     ) {
@@ -156,6 +282,9 @@ proptest! {
                 4 => Step::exit(VmExit::ReadMsr).set(Gpr::Rcx, 0x839),
                 5 => Step::exit(VmExit::ReadMsr).set(Gpr::Rcx, 0x10),
                 6 => Step::exit(VmExit::Cpuid).after(*ticks),
+                7 => Step::exit(VmExit::Rdpmc).after(*ticks),
+                8 => Step::exit(VmExit::Exception(Exception::AlignmentCheck)).cutting_off(),
+                9 => Step::exit(VmExit::Exception(Exception::Debug { dr6: ticks & 0xf })),
                 _ => Step::run(*ticks),
             };
             original.play([step.clone()]);

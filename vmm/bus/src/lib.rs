@@ -16,5 +16,5 @@ mod range_map;
 pub use irq_line::{IrqBank, IrqLine, LineChanges};
 pub use message::{DeliveryMode, Destination, InterruptMessage, TriggerMode};
 pub use pipe::{Pipe, PipeEnd};
-pub use platform::{Attention, Platform, PowerRequest};
+pub use platform::{Attention, Platform, PowerRequest, SavePlatform};
 pub use range_map::{RangeMap, RangeTaken};

@@ -26,6 +26,18 @@ pub enum PowerRequest {
     Reset,
 }
 
+/// Devices whose whole state is plain data.
+pub trait SavePlatform {
+    /// The state of all devices.
+    type State;
+
+    /// The state of all devices, to be restored later.
+    fn save(&self) -> Self::State;
+
+    /// Becomes the platform that [`Self::save`] saw, at the machine time at which it did.
+    fn restore(&mut self, state: &Self::State);
+}
+
 /// The devices of one virtual machine. Time is an argument: nothing here has a clock of its own.
 pub trait Platform {
     /// A read of `width` at `port`. Ports without a device read all ones.

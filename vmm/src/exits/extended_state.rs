@@ -8,7 +8,7 @@ use arch::{Cr4Flags, Exception, Gpr, SegmentRegister, XCr0Flags};
 const AVX512: u64 = 0b111 << 5;
 
 /// Whether XCR0 may hold `value` when the components of `allowed` are offered.
-fn is_valid(value: u64, allowed: u64) -> bool {
+pub(crate) fn is_valid(value: u64, allowed: u64) -> bool {
     let x87 = XCr0Flags::X87.bits();
     let sse = XCr0Flags::SSE.bits();
     let avx = XCr0Flags::AVX.bits();

@@ -3,7 +3,7 @@
 mod control_registers;
 mod cpuid;
 mod exceptions;
-mod extended_state;
+pub(crate) mod extended_state;
 mod hypercall;
 mod io;
 mod memory_access;
@@ -25,6 +25,7 @@ pub(crate) fn handle<B: VcpuBackend, M: GuestMemory, P: Platform>(
     match *exit {
         VmExit::ExternalInterrupt | VmExit::Init => Outcome::Yield(Yield::HostInterrupt),
         VmExit::Nmi => Outcome::Yield(Yield::HostNmi),
+        VmExit::MachineCheck => exceptions::machine_check(vcpu),
         VmExit::Deadline => Outcome::Retry,
         VmExit::InterruptWindow | VmExit::NmiWindow => {
             vcpu.events_changed = true;

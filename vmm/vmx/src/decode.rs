@@ -56,6 +56,7 @@ fn exception(vmcs: &impl VmcsAccess, reason: u32) -> VmExit {
     match event::reported(info, vmcs.read(field::EXIT_QUALIFICATION)) {
         Reported::Nmi => VmExit::Nmi,
         Reported::Exception(exception) => VmExit::Exception(exception),
+        Reported::MachineCheck => VmExit::MachineCheck,
         Reported::Unknown => VmExit::Unhandled(raw(vmcs, reason)),
     }
 }
@@ -121,6 +122,15 @@ mod tests {
     fn out_dx_al_to_com1() {
         let expected = IoExit::new(Port(0x3f8), Width::One, Direction::Out, false);
         assert_eq!(exit(30, 0x3f8 << 16), VmExit::Io(expected));
+    }
+
+    #[test]
+    fn a_machine_check_is_not_the_guests() {
+        let mut vmcs = FakeVmcs::default();
+        vmcs.set(field::EXIT_INTERRUPTION_INFO, 0x8000_0312);
+        assert_eq!(decode(&vmcs), VmExit::MachineCheck);
+        vmcs.set(field::EXIT_INTERRUPTION_INFO, 0x8000_0b11);
+        assert_eq!(decode(&vmcs), VmExit::Exception(arch::Exception::AlignmentCheck));
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! Delivery".
 
 use arch::{Exception, Vector};
-use vmm::Event;
+use vmm::{Event, EventKind, PendingEvent};
 
 /// The field holds an event.
 pub(crate) const VALID: u32 = 1 << 31;
@@ -51,6 +51,58 @@ pub(crate) const fn is_nmi(info: u32) -> bool {
     info & TYPE == NMI
 }
 
+/// The event of entry information, unless an instruction raises it again when it is not delivered.
+pub(crate) const fn not_raised_again(info: u32) -> Option<Event> {
+    match info & (VALID | TYPE) {
+        VALID => Some(Event::Interrupt(vector(info))),
+        kind if kind == VALID | NMI => Some(Event::Nmi),
+        _ => None,
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the vector is the low byte")]
+const fn vector(info: u32) -> Vector {
+    Vector(info as u8)
+}
+
+/// The event of entry information as plain data, with the error code and instruction length beside it.
+pub(crate) fn pending(info: u32, code: u32, length: u32) -> Option<PendingEvent> {
+    if info & VALID == 0 {
+        return None;
+    }
+    let kind = match info & TYPE {
+        EXTERNAL_INTERRUPT => EventKind::Interrupt,
+        NMI => EventKind::Nmi,
+        HARDWARE_EXCEPTION => EventKind::HardwareException,
+        SOFTWARE_INTERRUPT => EventKind::SoftwareInterrupt,
+        PRIVILEGED_SOFTWARE_EXCEPTION => EventKind::PrivilegedSoftwareException,
+        SOFTWARE_EXCEPTION => EventKind::SoftwareException,
+        // Types 1 and 7 are reserved and "other": never injected here.
+        _ => return None,
+    };
+    Some(PendingEvent {
+        kind,
+        vector: vector(info),
+        error_code: (info & HAS_ERROR_CODE != 0).then_some(code),
+        // An instruction has 15 bytes at most.
+        instruction_length: if needs_length(info) { u8::try_from(length).unwrap_or(15) } else { 0 },
+    })
+}
+
+/// The entry information of a pending event.
+pub(crate) const fn entry_info(event: PendingEvent) -> u32 {
+    let kind = match event.kind {
+        EventKind::Interrupt => EXTERNAL_INTERRUPT,
+        EventKind::Nmi => NMI,
+        EventKind::HardwareException => HARDWARE_EXCEPTION,
+        EventKind::SoftwareInterrupt => SOFTWARE_INTERRUPT,
+        EventKind::PrivilegedSoftwareException => PRIVILEGED_SOFTWARE_EXCEPTION,
+        EventKind::SoftwareException => SOFTWARE_EXCEPTION,
+    };
+    let flag = if event.error_code.is_some() { HAS_ERROR_CODE } else { 0 };
+    VALID | kind | flag | event.vector.0 as u32
+}
+
 /// What an exit for "exception or NMI" reports.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Reported {
@@ -58,6 +110,8 @@ pub(crate) enum Reported {
     Nmi,
     /// A guest exception that is intercepted.
     Exception(Exception),
+    /// A machine check, which is the host's.
+    MachineCheck,
     /// Something that is not intercepted.
     Unknown,
 }
@@ -70,7 +124,7 @@ pub(crate) const fn reported(info: u32, qualification: u64) -> Reported {
     match info & 0xff {
         1 => Reported::Exception(Exception::Debug { dr6: qualification & 0x600f }),
         17 => Reported::Exception(Exception::AlignmentCheck),
-        18 => Reported::Exception(Exception::MachineCheck),
+        18 => Reported::MachineCheck,
         _ => Reported::Unknown,
     }
 }
@@ -123,6 +177,32 @@ mod tests {
     #[test]
     fn undefined_bit_12_is_not_delivered_again() {
         assert_eq!(redeliver(0x8000_1b0e), 0x8000_0b0e);
+    }
+
+    #[test]
+    fn pending_events_survive_as_plain_data() {
+        for (info, code, length) in [
+            (0x8000_0030, 0, 0),
+            (0x8000_0202, 0, 0),
+            (0x8000_0b0e, 6, 0),
+            (0x8000_0480, 0, 2),
+            (0x8000_0501, 0, 1),
+            (0x8000_0603, 0, 1),
+        ] {
+            let event = pending(info, code, length).expect("an event");
+            assert_eq!(entry_info(event), info);
+            assert_eq!((event.error_code.unwrap_or(0), u32::from(event.instruction_length)), (code, length));
+        }
+        assert_eq!(pending(0x30, 0, 0), None, "not valid");
+    }
+
+    #[test]
+    fn only_interrupts_and_nmis_are_lost_when_they_are_not_delivered() {
+        assert_eq!(not_raised_again(0x8000_0030), Some(Event::Interrupt(Vector(0x30))));
+        assert_eq!(not_raised_again(0x8000_0202), Some(Event::Nmi));
+        for info in [0x8000_0b0e, 0x8000_0480, 0x8000_0603, 0x30, 0x202] {
+            assert_eq!(not_raised_again(info), None, "{info:#x}");
+        }
     }
 
     #[test]

@@ -1,11 +1,14 @@
 //! A VMCS in a map, for tests.
 
 use crate::field::{Field, FieldWidth, Guest};
-use crate::{VmcsAccess, Window};
+use crate::{ExtendedLayout, LiveRegisters, VmcsAccess, Window};
 use arch::{Gprs, Msr, Tsc};
 use std::collections::BTreeMap;
 
-#[derive(Debug, Default)]
+/// x87, SSE and AVX.
+pub(crate) const LAYOUT: ExtendedLayout = ExtendedLayout { components: 7, bytes: 832 };
+
+#[derive(Debug)]
 pub(crate) struct FakeVmcs {
     pub(crate) fields: BTreeMap<u32, u64>,
     pub(crate) gprs: Gprs,
@@ -13,6 +16,27 @@ pub(crate) struct FakeVmcs {
     pub(crate) now: Tsc,
     pub(crate) xcr0: u64,
     pub(crate) entries: u32,
+    pub(crate) cr2: u64,
+    pub(crate) dr6: u64,
+    pub(crate) live: LiveRegisters,
+    pub(crate) extended: Vec<u8>,
+}
+
+impl Default for FakeVmcs {
+    fn default() -> Self {
+        Self {
+            fields: BTreeMap::new(),
+            gprs: Gprs::default(),
+            windows: [false; 2],
+            now: Tsc(0),
+            xcr0: 1,
+            entries: 0,
+            cr2: 0,
+            dr6: 0xffff_0ff0,
+            live: LiveRegisters::default(),
+            extended: vec![0; LAYOUT.bytes],
+        }
+    }
 }
 
 impl FakeVmcs {
@@ -58,16 +82,20 @@ impl VmcsAccess for FakeVmcs {
     }
 
     fn cr2(&self) -> u64 {
-        0
+        self.cr2
     }
 
-    fn set_cr2(&mut self, _value: u64) {}
+    fn set_cr2(&mut self, value: u64) {
+        self.cr2 = value;
+    }
 
     fn dr6(&self) -> u64 {
-        0xffff_0ff0
+        self.dr6
     }
 
-    fn set_dr6(&mut self, _value: u64) {}
+    fn set_dr6(&mut self, value: u64) {
+        self.dr6 = value & 0xe00f | 0xffff_0ff0;
+    }
 
     fn xcr0(&self) -> u64 {
         self.xcr0
@@ -83,5 +111,25 @@ impl VmcsAccess for FakeVmcs {
 
     fn read_msr(&self, _msr: Msr) -> Option<u64> {
         None
+    }
+
+    fn live_registers(&self) -> LiveRegisters {
+        self.live
+    }
+
+    fn set_live_registers(&mut self, registers: &LiveRegisters) {
+        self.live = *registers;
+    }
+
+    fn extended_layout(&self) -> ExtendedLayout {
+        LAYOUT
+    }
+
+    fn read_extended(&self, area: &mut [u8]) {
+        area.copy_from_slice(&self.extended);
+    }
+
+    fn write_extended(&mut self, area: &[u8]) {
+        self.extended.copy_from_slice(area);
     }
 }

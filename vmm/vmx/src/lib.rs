@@ -21,4 +21,5 @@ pub use controls::{
     Capabilities, ControlMissing, Controls, Entry, Exit, PinBased, ProcessorBased, Secondary,
 };
 pub use decode::decode;
-pub use vmx_backend::{VmcsAccess, VmxBackend, Window};
+pub use vmm::ExtendedLayout;
+pub use vmx_backend::{LiveRegisters, VmcsAccess, VmxBackend, Window};

@@ -1,13 +1,17 @@
 //! [`VcpuBackend`] on a VMCS.
 
+mod state;
+#[cfg(test)]
+mod tests;
+
 use crate::event::{self, Combined};
 use crate::field::{self, Field, FieldWidth, Guest};
 use crate::{Controls, Secondary, decode};
-use arch::{
-    Cr0Flags, Cr4Flags, EferFlags, Exception, Gpr, Gprs, Msr, RFlags, Segment, SegmentRegister,
-    TableRegister, Tsc,
+use arch::{Cr0Flags, Cr4Flags, EferFlags, Exception, Gprs, Msr, RFlags, Segment, SegmentRegister, Tsc};
+use vmm::{
+    CpuState, EntryFailure, Event, ExtendedLayout, ExtendedState, Interruptibility, PendingEvent,
+    VcpuBackend, VmExit,
 };
-use vmm::{CpuState, EntryFailure, Event, Interruptibility, VcpuBackend, VmExit};
 
 /// A window that an entry can ask to exit at.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -17,6 +21,25 @@ pub enum Window {
     Interrupt = 0,
     /// NMI window.
     Nmi = 1,
+}
+
+/// Registers that stay in the processor across exits and that the hypervisor never needs while a guest is loaded.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct LiveRegisters {
+    /// IA32_STAR.
+    pub star: u64,
+    /// IA32_LSTAR.
+    pub lstar: u64,
+    /// IA32_CSTAR.
+    pub cstar: u64,
+    /// IA32_FMASK, of which the upper half is reserved.
+    pub fmask: u32,
+    /// IA32_KERNEL_GS_BASE.
+    pub kernel_gs_base: u64,
+    /// IA32_TSC_AUX, of which the upper half is reserved; 0 where guests have none.
+    pub tsc_aux: u32,
+    /// DR0 to DR3.
+    pub breakpoints: [u64; 4],
 }
 
 /// The hardware under [`VmxBackend`]: one VMCS and the guest state that no VMCS holds.
@@ -59,6 +82,16 @@ pub trait VmcsAccess {
     fn pkru(&self) -> u32;
     /// Reads a register that stays in the processor across exits (STAR and the like).
     fn read_msr(&self, msr: Msr) -> Option<u64>;
+    /// The guest's registers that stay in the processor.
+    fn live_registers(&self) -> LiveRegisters;
+    /// Sets the guest's registers that stay in the processor; the caller has checked that addresses are canonical.
+    fn set_live_registers(&mut self, registers: &LiveRegisters);
+    /// How the XSAVE area of guests is laid out.
+    fn extended_layout(&self) -> ExtendedLayout;
+    /// Copies the guest's x87, vector and protection-key registers into `area`, in the standard format of XSAVE.
+    fn read_extended(&self, area: &mut [u8]);
+    /// Loads the guest's x87, vector and protection-key registers from `area`, which the caller has checked.
+    fn write_extended(&mut self, area: &[u8]);
 }
 
 /// CR0 bits that the host owns: NE must be set under VMX; caching is the host's business.
@@ -67,6 +100,8 @@ const CR0_OWNED: Cr0Flags =
 /// Exceptions that exit: #DB and #AC, which a guest can make the processor deliver for ever, and #MC, which is the
 /// host's.
 const INTERCEPTED: u32 = 1 << 1 | 1 << 17 | 1 << 18;
+/// Pending debug exceptions: an enabled breakpoint was met.
+const PENDING_BREAKPOINT: u64 = 1 << 12;
 /// Pending debug exceptions: single step.
 const PENDING_BS: u64 = 1 << 14;
 
@@ -76,7 +111,7 @@ pub struct VmxBackend<V> {
     vmcs: V,
     timer_shift: u32,
     cr4_owned: Cr4Flags,
-    /// CR0 and CR4 bits that must be 1 under VMX with an unrestricted guest.
+    /// CR4 bits that are 1 whatever the guest says.
     cr4_forced: Cr4Flags,
     event_pending: bool,
     controls: Controls,
@@ -99,13 +134,17 @@ impl<V: VmcsAccess> VmxBackend<V> {
         vmcs.write(field::GUEST_SYSENTER_EIP, 0);
         vmcs.write(field::VM_ENTRY_INTERRUPTION_INFO, 0);
         vmcs.write(field::CR0_MASK, CR0_OWNED.bits());
-        let cr4_owned = Cr4Flags::from_bits_retain(!cr4_allowed.bits() & u64::from(u32::MAX));
+        // A machine check is the host's, whether the guest wants to hear of its own or not: without CR4.MCE it would
+        // shut the processor down.
+        let machine_check = cr4_allowed & Cr4Flags::MACHINE_CHECK_EXCEPTION;
+        let not_allowed = Cr4Flags::from_bits_retain(!cr4_allowed.bits() & u64::from(u32::MAX));
+        let cr4_owned = not_allowed | machine_check;
         vmcs.write(field::CR4_MASK, cr4_owned.bits());
         Self {
             vmcs,
             timer_shift,
             cr4_owned,
-            cr4_forced: Cr4Flags::VIRTUAL_MACHINE_EXTENSIONS,
+            cr4_forced: Cr4Flags::VIRTUAL_MACHINE_EXTENSIONS | machine_check,
             event_pending: false,
             controls,
         }
@@ -162,12 +201,14 @@ impl<V: VmcsAccess> VmxBackend<V> {
         self.event_pending = true;
     }
 
-    /// Under STI or MOV SS blocking with RFLAGS.TF set, the single step must be pending, or the entry is refused
-    /// (SDM Vol. 3C, "Checks on Guest Non-Register State").
+    /// Under STI or MOV SS blocking, the single step must be pending exactly if RFLAGS.TF is set, or the entry is
+    /// refused (SDM Vol. 3C, "Checks on Guest Non-Register State").
     fn keep_step_pending(&mut self) {
-        let blocked = self.vmcs.read(field::GUEST_INTERRUPTIBILITY) & 3 != 0;
-        if blocked && self.vmcs.read(field::GUEST_RFLAGS) & RFlags::TRAP_FLAG.bits() != 0 {
-            self.vmcs.write(field::GUEST_PENDING_DEBUG_EXCEPTIONS, PENDING_BS);
+        if self.vmcs.read(field::GUEST_INTERRUPTIBILITY) & 3 != 0 {
+            let steps = self.vmcs.read(field::GUEST_RFLAGS) & RFlags::TRAP_FLAG.bits() != 0;
+            let others = self.vmcs.read(field::GUEST_PENDING_DEBUG_EXCEPTIONS) & !PENDING_BS;
+            let step = if steps { PENDING_BS } else { 0 };
+            self.vmcs.write(field::GUEST_PENDING_DEBUG_EXCEPTIONS, others | step);
         }
     }
 
@@ -310,6 +351,14 @@ impl<V: VmcsAccess> VcpuBackend for VmxBackend<V> {
         self.vmcs.set_dr6(value);
     }
 
+    fn dr7(&self) -> u64 {
+        self.vmcs.read(field::GUEST_DR7)
+    }
+
+    fn set_dr7(&mut self, value: u64) {
+        self.vmcs.write(field::GUEST_DR7, value);
+    }
+
     fn efer(&self) -> EferFlags {
         EferFlags::from_bits_truncate(self.vmcs.read(field::GUEST_EFER))
     }
@@ -373,6 +422,19 @@ impl<V: VmcsAccess> VcpuBackend for VmxBackend<V> {
         self.event_pending
     }
 
+    fn has_pending_trap(&self) -> bool {
+        self.vmcs.read(field::GUEST_PENDING_DEBUG_EXCEPTIONS) & (PENDING_BREAKPOINT | PENDING_BS) != 0
+    }
+
+    fn displace_event(&mut self) -> Option<Event> {
+        if !self.event_pending {
+            return None;
+        }
+        let event = event::not_raised_again(self.vmcs.read(field::VM_ENTRY_INTERRUPTION_INFO))?;
+        self.clear_event();
+        Some(event)
+    }
+
     fn inject(&mut self, event: Event) {
         let mut event = event;
         if self.event_pending
@@ -411,58 +473,36 @@ impl<V: VmcsAccess> VcpuBackend for VmxBackend<V> {
     }
 
     fn save(&self) -> CpuState {
-        let mut gprs = *self.vmcs.gprs();
-        gprs.set(Gpr::Rsp, self.rsp());
-        CpuState {
-            gprs,
-            rip: self.rip(),
-            rflags: self.rflags(),
-            cr0: self.cr0(),
-            cr2: self.vmcs.cr2(),
-            cr3: self.cr3(),
-            cr4: self.cr4(),
-            efer: self.efer(),
-            segments: SegmentRegister::ALL.map(|register| self.segment(register)),
-            gdtr: TableRegister {
-                base: self.vmcs.read(field::GUEST_GDTR_BASE),
-                limit: limit(self.vmcs.read(field::GUEST_GDTR_LIMIT)),
-            },
-            idtr: TableRegister {
-                base: self.vmcs.read(field::GUEST_IDTR_BASE),
-                limit: limit(self.vmcs.read(field::GUEST_IDTR_LIMIT)),
-            },
-            dr7: self.vmcs.read(field::GUEST_DR7),
-            pat: self.vmcs.read(field::GUEST_PAT),
-            interruptibility: self.interruptibility(),
-        }
+        self.save_registers()
     }
 
     fn restore(&mut self, state: &CpuState) {
-        *self.vmcs.gprs_mut() = state.gprs;
-        self.vmcs.write(field::GUEST_RSP, state.gprs.get(Gpr::Rsp));
-        self.vmcs.write(field::GUEST_RIP, state.rip);
-        self.set_rflags(state.rflags);
-        self.set_cr0(state.cr0);
-        self.vmcs.set_cr2(state.cr2);
-        self.vmcs.write(field::GUEST_CR3, state.cr3);
-        self.set_cr4(state.cr4);
-        self.set_efer(state.efer);
-        for (register, segment) in SegmentRegister::ALL.iter().zip(&state.segments) {
-            self.set_segment(*register, segment);
+        self.restore_registers(state);
+    }
+
+    fn pending_event(&self) -> Option<PendingEvent> {
+        self.save_event()
+    }
+
+    fn set_pending_event(&mut self, event: Option<PendingEvent>) {
+        match event {
+            Some(event) => self.restore_event(event),
+            None => self.clear_event(),
         }
-        self.vmcs.write(field::GUEST_GDTR_BASE, state.gdtr.base);
-        self.vmcs.write(field::GUEST_GDTR_LIMIT, u32::from(state.gdtr.limit));
-        self.vmcs.write(field::GUEST_IDTR_BASE, state.idtr.base);
-        self.vmcs.write(field::GUEST_IDTR_LIMIT, u32::from(state.idtr.limit));
-        self.vmcs.write(field::GUEST_DR7, state.dr7);
-        self.vmcs.write(field::GUEST_PAT, state.pat);
-        self.vmcs.write(field::GUEST_INTERRUPTIBILITY, u32::from(state.interruptibility.bits()));
-        self.vmcs.write(field::GUEST_PENDING_DEBUG_EXCEPTIONS, 0);
-        self.keep_step_pending();
-        self.vmcs.write(field::VM_ENTRY_INTERRUPTION_INFO, 0);
-        self.event_pending = false;
-        self.set_interrupt_window(false);
-        self.set_nmi_window(false);
+    }
+
+    fn extended_layout(&self) -> ExtendedLayout {
+        self.vmcs.extended_layout()
+    }
+
+    fn save_extended(&self) -> ExtendedState {
+        let mut state = ExtendedState::reset(self.vmcs.extended_layout());
+        self.vmcs.read_extended(&mut state.area);
+        state
+    }
+
+    fn restore_extended(&mut self, state: &ExtendedState) {
+        self.vmcs.write_extended(&state.area);
     }
 }
 
@@ -472,139 +512,4 @@ impl<V: VmcsAccess> VcpuBackend for VmxBackend<V> {
 #[expect(clippy::cast_possible_truncation, reason = "an early exit is harmless")]
 const fn low_half(ticks: u64) -> u32 {
     ticks as u32
-}
-
-/// Descriptor-table limits are 16 bits wide; a VMCS holds them in 32.
-fn limit(raw: u32) -> u16 {
-    u16::try_from(raw).unwrap_or(u16::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::controls::tests::generous;
-    use crate::fake_vmcs::FakeVmcs;
-    use arch::Vector;
-
-    fn backend() -> VmxBackend<FakeVmcs> {
-        let controls = Controls::negotiate(&generous()).expect("all is allowed");
-        let allowed = Cr4Flags::PHYSICAL_ADDRESS_EXTENSION | Cr4Flags::PAGE_SIZE_EXTENSION;
-        VmxBackend::new(FakeVmcs::default(), controls, allowed, 5)
-    }
-
-    #[test]
-    fn the_guest_sees_its_own_cr0_and_the_processor_sees_ne() {
-        let mut backend = backend();
-        let wanted = Cr0Flags::PROTECTED_MODE_ENABLE | Cr0Flags::CACHE_DISABLE | Cr0Flags::EXTENSION_TYPE;
-        backend.set_cr0(wanted);
-        assert_eq!(backend.cr0(), wanted);
-        let real = Cr0Flags::from_bits_truncate(backend.vmcs().read(field::GUEST_CR0));
-        assert!(real.contains(Cr0Flags::NUMERIC_ERROR) && !real.contains(Cr0Flags::CACHE_DISABLE));
-    }
-
-    #[test]
-    fn the_guest_does_not_see_vmxe() {
-        let mut backend = backend();
-        backend.set_cr4(Cr4Flags::PAGE_SIZE_EXTENSION);
-        assert_eq!(backend.cr4(), Cr4Flags::PAGE_SIZE_EXTENSION);
-        assert_ne!(backend.vmcs().read(field::GUEST_CR4) & Cr4Flags::VIRTUAL_MACHINE_EXTENSIONS.bits(), 0);
-    }
-
-    #[test]
-    fn long_mode_follows_efer_into_the_entry_controls() {
-        let mut backend = backend();
-        backend.set_efer(EferFlags::LONG_MODE_ENABLE | EferFlags::LONG_MODE_ACTIVE);
-        assert_ne!(backend.vmcs().read(field::VM_ENTRY_CONTROLS) & 1 << 9, 0);
-        backend.set_efer(EferFlags::empty());
-        assert_eq!(backend.vmcs().read(field::VM_ENTRY_CONTROLS) & 1 << 9, 0);
-    }
-
-    #[test]
-    fn the_deadline_becomes_a_bounded_timer_value() {
-        let mut backend = backend();
-        backend.run(Tsc(1000), Tsc(1000 + 64));
-        assert_eq!(backend.vmcs().read(field::PREEMPTION_TIMER), 2);
-        backend.run(Tsc(1000), Tsc(1));
-        assert_eq!(backend.vmcs().read(field::PREEMPTION_TIMER), 0);
-        backend.run(Tsc(1000), Tsc::NEVER);
-        assert_ne!(backend.vmcs().read(field::PREEMPTION_TIMER), 0);
-    }
-
-    #[test]
-    fn advancing_ends_the_shadow_of_sti_and_steps_under_tf() {
-        let mut backend = backend();
-        backend.vmcs.set(field::GUEST_RIP, 0x1000);
-        backend.vmcs.set(field::EXIT_INSTRUCTION_LENGTH, 3);
-        backend.vmcs.set(field::GUEST_INTERRUPTIBILITY, 1 | 8);
-        backend.vmcs.set(field::GUEST_RFLAGS, 0x102);
-        backend.advance();
-        assert_eq!(backend.rip(), 0x1003);
-        assert_eq!(backend.interruptibility(), Interruptibility::NMI);
-        assert_eq!(backend.vmcs().read(field::GUEST_PENDING_DEBUG_EXCEPTIONS), PENDING_BS);
-    }
-
-    #[test]
-    fn an_event_that_an_ept_violation_cut_off_is_delivered_again() {
-        let mut backend = backend();
-        backend.vmcs.set(field::EXIT_REASON, 48);
-        backend.vmcs.set(field::IDT_VECTORING_INFO, 0x8000_0b0e);
-        backend.vmcs.set(field::IDT_VECTORING_ERROR_CODE, 6);
-        backend.run(Tsc(0), Tsc(1));
-        backend.recover_event();
-        assert!(backend.has_pending_event());
-        assert_eq!(backend.vmcs().read(field::VM_ENTRY_INTERRUPTION_INFO), 0x8000_0b0e);
-        assert_eq!(backend.vmcs().read(field::VM_ENTRY_EXCEPTION_ERROR_CODE), 6);
-    }
-
-    #[test]
-    fn a_cut_off_nmi_does_not_block_itself() {
-        let mut backend = backend();
-        backend.vmcs.set(field::EXIT_REASON, 48);
-        backend.vmcs.set(field::IDT_VECTORING_INFO, 0x8000_0202);
-        backend.vmcs.set(field::GUEST_INTERRUPTIBILITY, 8);
-        backend.run(Tsc(0), Tsc(1));
-        backend.recover_event();
-        assert_eq!(backend.interruptibility(), Interruptibility::empty());
-    }
-
-    #[test]
-    fn a_fault_while_a_fault_is_delivered_becomes_a_double_fault() {
-        let mut backend = backend();
-        backend.inject(Event::Exception(Exception::GeneralProtection(0)));
-        backend.inject(Event::Exception(Exception::SegmentNotPresent(8)));
-        assert_eq!(backend.vmcs().read(field::VM_ENTRY_INTERRUPTION_INFO) & 0xff, 8);
-    }
-
-    #[test]
-    fn real_mode_gets_no_error_code() {
-        let mut backend = backend();
-        backend.restore(&CpuState::reset());
-        backend.inject(Event::Exception(Exception::GeneralProtection(0)));
-        assert_eq!(backend.vmcs().read(field::VM_ENTRY_INTERRUPTION_INFO), 0x8000_030d);
-    }
-
-    #[test]
-    fn a_debug_exception_in_the_shadow_of_mov_ss_keeps_the_step_pending() {
-        let mut backend = backend();
-        backend.vmcs.set(field::GUEST_RFLAGS, 0x102);
-        backend.vmcs.set(field::GUEST_INTERRUPTIBILITY, 2);
-        backend.inject(Event::Exception(Exception::Debug { dr6: 1 }));
-        assert_eq!(backend.vmcs().read(field::GUEST_PENDING_DEBUG_EXCEPTIONS), PENDING_BS);
-    }
-
-    #[test]
-    fn saved_state_restores_to_the_same_state() {
-        let mut backend = backend();
-        let mut state = CpuState::reset();
-        state.gprs.set(Gpr::R9, 77);
-        state.gprs.set(Gpr::Rsp, 0x7000);
-        state.interruptibility = Interruptibility::STI;
-        backend.restore(&state);
-        let saved = backend.save();
-        assert_eq!(saved, state);
-        backend.inject(Event::Interrupt(Vector(9)));
-        backend.restore(&saved);
-        assert!(!backend.has_pending_event());
-        assert_eq!(backend.save(), state);
-    }
 }

@@ -83,7 +83,7 @@ impl Emulation<'_> {
     fn start(&self, directory: &Path, disk: &Path, serial: &Path) -> Result<Running> {
         let installed = setup::bochs::ensure()?;
         let log = directory.join("bochs.log");
-        let wiring = bochs::Wiring { disk, log: &log, serial_port: 0 };
+        let wiring = bochs::Wiring { disk, log: &log, serial_port: 0, uefi: None };
         let size = Size { cpus: 1, memory_mib: self.memory_mib };
         let configuration = directory.join("bochsrc");
         let script = directory.join("debugger-script");

@@ -43,7 +43,12 @@ const TOOL_CHECKS: [Check; 5] = [
 
 /// Runs the command.
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
-    let tools: &[Check] = if arguments.fast { &[] } else { &TOOL_CHECKS };
+    let tools: &[Check] = if arguments.fast {
+        &[]
+    } else {
+        setup::rust::ensure_lint_parts()?;
+        &TOOL_CHECKS
+    };
     let mut failed = 0;
     for (name, check) in SOURCE_CHECKS.iter().chain(tools) {
         match check() {

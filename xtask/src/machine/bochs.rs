@@ -17,6 +17,8 @@ pub(crate) struct Wiring<'a> {
     pub(crate) log: &'a Path,
     /// TCP port on this computer where the first serial line connects to.
     pub(crate) serial_port: u16,
+    /// UEFI firmware to take instead of the BIOS: code and variables in one image.
+    pub(crate) uefi: Option<&'a Path>,
 }
 
 /// The configuration file for a machine of `size` with `processor`.
@@ -34,13 +36,15 @@ pub(crate) fn configuration(bochs: &Bochs, size: Size, processor: Processor, wir
     };
     text.push_str("config_interface: textconfig\n");
     text.push_str(display);
+    // OVMF reads registers that this processor model has not, and takes what it gets.
+    let bad_msrs = u8::from(wiring.uefi.is_some());
     let lines = [
         // Input of the serial line is taken as emulated time passes; `ips` only scales that time.
         format!(
-            "cpu: model={model}, count={cpus}, ips=100000000, reset_on_triple_fault=0, ignore_bad_msrs=0"
+            "cpu: model={model}, count={cpus}, ips=100000000, reset_on_triple_fault=0, ignore_bad_msrs={bad_msrs}"
         ),
         format!("memory: guest={memory_mib}, host={memory_mib}"),
-        format!("romimage: file=\"{}\"", bochs.bios.display()),
+        format!("romimage: file=\"{}\"", wiring.uefi.unwrap_or(&bochs.bios).display()),
         format!("vgaromimage: file=\"{}\"", bochs.vga_bios.display()),
         "vga: extension=vbe".into(),
         "pci: enabled=1, chipset=i440fx".into(),
@@ -97,7 +101,12 @@ mod tests {
     const SIZE: Size = Size { cpus: 2, memory_mib: 768 };
 
     fn wiring() -> Wiring<'static> {
-        Wiring { disk: Path::new("/r/disk.img"), log: Path::new("/r/bochs.log"), serial_port: 4321 }
+        Wiring {
+            disk: Path::new("/r/disk.img"),
+            log: Path::new("/r/bochs.log"),
+            serial_port: 4321,
+            uefi: None,
+        }
     }
 
     #[test]
@@ -115,6 +124,13 @@ mod tests {
         assert!(text.contains("model=corei7_skylake_x, count=2, ips=100000000"));
         // Our build has no sound at all and refuses the line.
         assert!(!text.contains("sound:"));
+    }
+
+    #[test]
+    fn uefi_takes_the_place_of_the_bios() {
+        let wiring = Wiring { uefi: Some(Path::new("/f/OVMF.fd")), ..wiring() };
+        let text = configuration(&bochs(Flavour::Fast), SIZE, Processor::Complete, wiring);
+        assert!(text.contains("romimage: file=\"/f/OVMF.fd\"") && !text.contains("/b/bios"));
     }
 
     #[test]

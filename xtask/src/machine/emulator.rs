@@ -102,12 +102,17 @@ impl Machine {
     fn command(&self, directory: &Path, disk: &Path, listeners: &Listeners) -> Result<Command> {
         match self.kind {
             Kind::Bochs => {
-                if self.firmware == Firmware::Uefi {
-                    bail!("Bochs has no UEFI firmware here; use the BIOS image");
-                }
+                let uefi = match self.firmware {
+                    Firmware::Bios => None,
+                    Firmware::Uefi => {
+                        packages::ensure(&[Package::Ovmf])?;
+                        Some(qemu::ovmf_combined())
+                    }
+                };
                 let installed = setup::bochs::ensure()?;
                 let log = directory.join("bochs.log");
-                let wiring = bochs::Wiring { disk, log: &log, serial_port: port(&listeners.serial)? };
+                let serial_port = port(&listeners.serial)?;
+                let wiring = bochs::Wiring { disk, log: &log, serial_port, uefi: uefi.as_deref() };
                 let configuration = directory.join("bochsrc");
                 let script = directory.join("debugger-script");
                 std::fs::write(

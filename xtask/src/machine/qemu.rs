@@ -32,6 +32,11 @@ pub(crate) fn ovmf_code() -> Option<PathBuf> {
     path.is_file().then_some(path)
 }
 
+/// The firmware with its variables in one image, as Bochs takes it.
+pub(crate) fn ovmf_combined() -> PathBuf {
+    PathBuf::from("/usr/share/ovmf/OVMF.fd")
+}
+
 /// The firmware's variables as delivered.
 pub(crate) fn ovmf_variables() -> PathBuf {
     PathBuf::from("/usr/share/OVMF/OVMF_VARS_4M.fd")

@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail};
 
@@ -118,6 +119,7 @@ pub(crate) enum Sources {
 }
 
 /// One way of calling apt: with the system's package lists, or with private ones.
+#[derive(Clone, Debug)]
 pub(crate) struct Apt {
     options: Vec<String>,
 }
@@ -134,12 +136,23 @@ impl Apt {
         if system.knows(name) {
             return Ok(system);
         }
-        progress::note("fetching package lists");
-        let private = Apt::private("system", &Sources::System)?;
+        let private = Apt::private_for_system()?;
         if !private.knows(name) {
             bail!("apt's sources have no package {name}");
         }
         Ok(private)
+    }
+
+    /// Private lists of the system's sources. They are fetched once a run of this command.
+    fn private_for_system() -> Result<Self> {
+        static FETCHED: Mutex<Option<Apt>> = Mutex::new(None);
+        let mut fetched = FETCHED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(apt) = &*fetched {
+            return Ok(apt.clone());
+        }
+        let apt = progress::timed("fetching package lists", || Apt::private("system", &Sources::System))?;
+        *fetched = Some(apt.clone());
+        Ok(apt)
     }
 
     /// Fetches the lists of `sources` into the cache, under a directory of its own called `label`.

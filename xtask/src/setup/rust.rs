@@ -50,6 +50,10 @@ pub(crate) enum Part {
     Source,
     /// `llvm-objcopy`, which the loader's build uses.
     LlvmTools,
+    /// `cargo clippy`, for `cargo xtask lint`.
+    Clippy,
+    /// `cargo fmt`, for `cargo xtask lint`.
+    Rustfmt,
 }
 
 impl Part {
@@ -59,6 +63,8 @@ impl Part {
             Part::Target => TARGET,
             Part::Source => "rust-src",
             Part::LlvmTools => "llvm-tools",
+            Part::Clippy => "clippy",
+            Part::Rustfmt => "rustfmt",
         }
     }
 
@@ -68,6 +74,8 @@ impl Part {
             Part::Target => sysroot.join("lib/rustlib").join(TARGET).join("lib").is_dir(),
             Part::Source => sysroot.join("lib/rustlib/src/rust/library/Cargo.lock").is_file(),
             Part::LlvmTools => tools_directory(sysroot).join("llvm-objcopy").exists(),
+            Part::Clippy => sysroot.join("bin/cargo-clippy").is_file(),
+            Part::Rustfmt => sysroot.join("bin/cargo-fmt").is_file(),
         }
     }
 }
@@ -103,6 +111,13 @@ pub(crate) fn ensure_loader_parts() -> Result<()> {
     ensure_part(Part::LlvmTools, &sysroot)
 }
 
+/// Makes sure that the sources can be checked.
+pub(crate) fn ensure_lint_parts() -> Result<()> {
+    let sysroot = sysroot()?;
+    ensure_part(Part::Clippy, &sysroot)?;
+    ensure_part(Part::Rustfmt, &sysroot)
+}
+
 fn ensure_part(part: Part, sysroot: &Path) -> Result<()> {
     if part.is_present(sysroot) {
         return Ok(());
@@ -113,6 +128,9 @@ fn ensure_part(part: Part, sysroot: &Path) -> Result<()> {
             Part::Source => link_debian_source(sysroot)?,
             Part::LlvmTools => link_debian_llvm(sysroot)?,
             Part::Target => bail!("the target has no Debian package; it is built from source"),
+            Part::Clippy | Part::Rustfmt => {
+                return Err(error.context(format!("`{}` of Rust {VERSION} is missing", part.name())));
+            }
         }
     }
     if !part.is_present(sysroot) {
@@ -128,7 +146,7 @@ fn rustup_add(part: Part) -> Result<()> {
     progress::step(format_args!("adding {} with rustup", part.name()));
     let kind = match part {
         Part::Target => "target",
-        Part::Source | Part::LlvmTools => "component",
+        Part::Source | Part::LlvmTools | Part::Clippy | Part::Rustfmt => "component",
     };
     run_quietly(Command::new("rustup").args([kind, "add", part.name()]).current_dir(paths::root()))
 }

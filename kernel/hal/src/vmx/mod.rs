@@ -11,5 +11,5 @@ mod vmcs;
 mod vpid;
 
 pub use guest_space::{AddRamError, GuestSpace};
-pub use operation::{VmxCpu, VmxError, handle_nmi};
+pub use operation::{VmxCpu, VmxError, handle_machine_check, handle_nmi};
 pub use vmcs::Vmcs;

@@ -46,6 +46,8 @@ pub struct VmxCpu {
     controls: Controls,
     /// State components that XSAVE handles here; 0 without XSAVE.
     xsave_mask: u64,
+    /// The size of an XSAVE area with them in standard format, in bytes.
+    xsave_bytes: usize,
     /// HPA of the VMCS that is loaded, 0 for none.
     pub(super) current: u64,
     /// A CPU's own: neither `Send` nor `Sync`.
@@ -67,6 +69,8 @@ impl VmxCpu {
         let has_xsave = crate::cpu::cpuid(1, 0).ecx & 1 << 26 != 0;
         let mut cr4 = Cr4::read() | Cr4Flags::from_bits_retain(capabilities.cr4_fixed0);
         cr4 |= Cr4Flags::VIRTUAL_MACHINE_EXTENSIONS | Cr4Flags::OSFXSR | Cr4Flags::OSXMMEXCPT_ENABLE;
+        // Without it a machine check shuts the processor down without a word. Every processor with VMX has it.
+        cr4 |= Cr4Flags::MACHINE_CHECK_EXCEPTION;
         cr4.set(Cr4Flags::OSXSAVE, has_xsave);
         // SAFETY: switches instructions on that nothing here used before.
         unsafe { Cr4::write(cr4) };
@@ -74,11 +78,13 @@ impl VmxCpu {
         let region = new_region(&capabilities)?;
         // SAFETY: VMXE is set and the region fresh.
         unsafe { instructions::vmxon(region.hpa()) }.map_err(|_| VmxError::VmxonFailed)?;
+        let xsave_mask = if has_xsave { supported_components() } else { 0 };
         Ok(Self {
             _region: region,
             capabilities,
             controls,
-            xsave_mask: if has_xsave { supported_components() } else { 0 },
+            xsave_mask,
+            xsave_bytes: area_bytes(xsave_mask),
             current: 0,
             _here: core::marker::PhantomData,
         })
@@ -94,10 +100,29 @@ impl VmxCpu {
         &self.controls
     }
 
+    /// The size of an XSAVE area of all components that guests may use, in bytes.
+    pub(super) const fn xsave_bytes(&self) -> usize {
+        self.xsave_bytes
+    }
+
     /// The XSAVE state components that guests may use; 0 without XSAVE.
     pub const fn xsave_mask(&self) -> u64 {
         self.xsave_mask
     }
+}
+
+/// The size of an XSAVE area for `components` in standard format (SDM Vol. 1, "Extended Region of an XSAVE Area").
+fn area_bytes(components: u64) -> usize {
+    /// The legacy region and the header.
+    const FIXED_BYTES: u32 = 576;
+    let end = |component: u32| {
+        let leaf = crate::cpu::cpuid(0xd, component);
+        leaf.ebx.saturating_add(leaf.eax)
+    };
+    let extended = (2..63).filter(|component| components & 1 << component != 0).map(end);
+    let bytes = extended.fold(FIXED_BYTES, u32::max);
+    // The components that are switched end below 4 KiB, the size of the area.
+    usize::try_from(u64::from(bytes).min(arch::PAGE_SIZE)).unwrap_or(FIXED_BYTES as usize)
 }
 
 /// Components that are saved and restored for guests: x87, SSE, AVX, AVX-512, PKRU.
@@ -120,4 +145,11 @@ pub(super) fn new_region(capabilities: &Capabilities) -> Result<FrameBlock, OutO
 pub fn handle_nmi() {
     // SAFETY: vector 2 has a handler on a stack of its own, which returns.
     unsafe { core::arch::asm!("int 2", options(nostack)) };
+}
+
+/// Runs this CPU's machine-check handler for a machine check that a VM exit took (SDM Vol. 3C, "Machine-Check Events
+/// in VMX Non-Root Operation"). The handler ends in a panic: what the event destroyed is not known.
+pub fn handle_machine_check() {
+    // SAFETY: vector 18 has a handler on a stack of its own.
+    unsafe { core::arch::asm!("int 18", options(nostack)) };
 }

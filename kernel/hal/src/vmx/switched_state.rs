@@ -12,6 +12,7 @@ use crate::msr;
 use arch::Msr;
 use core::arch::asm;
 use memory::Block;
+use vmx::{ExtendedLayout, LiveRegisters};
 
 /// MSRs that the VMCS does not switch.
 const MSRS: [Msr; 5] = [Msr::STAR, Msr::LSTAR, Msr::CSTAR, Msr::FMASK, Msr::KERNEL_GS_BASE];
@@ -20,6 +21,12 @@ const MSRS: [Msr; 5] = [Msr::STAR, Msr::LSTAR, Msr::CSTAR, Msr::FMASK, Msr::KERN
 const MXCSR_RESET: u32 = 0x1f80;
 /// x87 control word after reset.
 const FCW_RESET: u16 = 0x0040;
+/// Where XSTATE_BV is in an XSAVE area.
+const XSTATE_BV: usize = 512;
+/// x87 and SSE: what FXSAVE saves.
+const LEGACY_COMPONENTS: u64 = 0b11;
+/// The legacy region and the header of an XSAVE area, in bytes.
+const FIXED_BYTES: usize = 576;
 
 /// The state of a vCPU that is not loaded.
 #[derive(Debug)]
@@ -27,6 +34,7 @@ pub(super) struct SwitchedState {
     /// XSAVE area in standard format, or FXSAVE area.
     area: FrameBlock,
     xsave_mask: u64,
+    xsave_bytes: usize,
     rdtscp: bool,
     pub(super) xcr0: u64,
     msrs: [u64; MSRS.len()],
@@ -48,6 +56,7 @@ impl SwitchedState {
         Ok(Self {
             area,
             xsave_mask: cpu.xsave_mask(),
+            xsave_bytes: cpu.xsave_bytes(),
             rdtscp,
             xcr0: 1,
             msrs: [0; MSRS.len()],
@@ -89,7 +98,72 @@ impl SwitchedState {
         write_cr2(self.cr2);
     }
 
-    fn capture_vectors(&mut self) {
+    /// What [`Self::read_vectors`] and [`Self::write_vectors`] exchange.
+    pub(super) fn layout(&self) -> ExtendedLayout {
+        if self.xsave_mask == 0 {
+            ExtendedLayout { components: LEGACY_COMPONENTS, bytes: FIXED_BYTES }
+        } else {
+            ExtendedLayout { components: self.xsave_mask, bytes: self.xsave_bytes }
+        }
+    }
+
+    /// Copies the vector state in this CPU's registers, where XCR0 is `xcr0`, into `area`.
+    pub(super) fn read_vectors(&self, xcr0: u64, area: &mut [u8]) {
+        self.capture_vectors();
+        if self.xsave_mask != 0 {
+            write_xcr0(xcr0);
+        }
+        self.area.copy_out(0, area);
+        // FXSAVE writes no header; both components are there.
+        if self.xsave_mask == 0
+            && let Some(in_use) = area.get_mut(XSTATE_BV)
+        {
+            *in_use = 0b11;
+        }
+    }
+
+    /// Puts `area`, which XRSTOR accepts, into this CPU's registers, where XCR0 is `xcr0`.
+    pub(super) fn write_vectors(&mut self, xcr0: u64, area: &[u8]) {
+        self.area.copy_in(0, area);
+        self.xcr0 = xcr0;
+        self.install_vectors();
+    }
+
+    /// The registers of the loaded guest that nothing else shows.
+    pub(super) fn live_registers(&self) -> LiveRegisters {
+        LiveRegisters {
+            star: msr::read(Msr::STAR),
+            lstar: msr::read(Msr::LSTAR),
+            cstar: msr::read(Msr::CSTAR),
+            fmask: halves(msr::read(Msr::FMASK)).0,
+            kernel_gs_base: msr::read(Msr::KERNEL_GS_BASE),
+            tsc_aux: if self.rdtscp { halves(msr::read(Msr::TSC_AUX)).0 } else { 0 },
+            breakpoints: read_dr(),
+        }
+    }
+
+    /// Sets the registers that [`Self::live_registers`] shows. Addresses are canonical.
+    pub(super) fn set_live_registers(&self, registers: &LiveRegisters) {
+        for (number, value) in [
+            (Msr::STAR, registers.star),
+            (Msr::LSTAR, registers.lstar),
+            (Msr::CSTAR, registers.cstar),
+            (Msr::FMASK, u64::from(registers.fmask)),
+            (Msr::KERNEL_GS_BASE, registers.kernel_gs_base),
+        ] {
+            // SAFETY: the hypervisor uses none of these; a value that the processor refuses ends in the exception
+            // handler's panic.
+            unsafe { msr::write(number, value) };
+        }
+        if self.rdtscp {
+            // SAFETY: as above; the reserved upper half is zero.
+            unsafe { msr::write(Msr::TSC_AUX, u64::from(registers.tsc_aux)) };
+        }
+        write_dr(registers.breakpoints);
+    }
+
+    /// Writes the vector state in this CPU's registers to the area, and leaves XCR0 with all components on.
+    fn capture_vectors(&self) {
         let area = self.area.pointer();
         if self.xsave_mask == 0 {
             // SAFETY: the area is 4 KiB, aligned, and ours.
@@ -107,13 +181,14 @@ impl SwitchedState {
     fn install_vectors(&self) {
         let area = self.area.pointer();
         if self.xsave_mask == 0 {
-            // SAFETY: the area was written by FXSAVE or holds reset state.
+            // SAFETY: the area was written by FXSAVE, holds reset state, or was checked by the caller of `write_vectors`.
             unsafe { asm!("fxrstor64 [{}]", in(reg) area, options(nostack, preserves_flags)) };
             return;
         }
         write_xcr0(self.xsave_mask);
         let (low, high) = halves(self.xsave_mask);
-        // SAFETY: the area was written by XSAVE with the same mask or holds reset state.
+        // SAFETY: the area was written by XSAVE with the same mask, holds reset state, or was checked by the caller of
+        // `write_vectors`; one that is not as it should be is a #GP, which ends in the exception handler's panic.
         unsafe {
             asm!("xrstor64 [{}]", in(reg) area, in("eax") low, in("edx") high, options(nostack, preserves_flags));
         }

@@ -13,7 +13,9 @@ use alloc::sync::Arc;
 use arch::{Gprs, Msr, Tsc};
 use memory::Block;
 use vmx::field::{self, Field, FieldWidth, Guest, Sensitive};
-use vmx::{Controls, Entry, ProcessorBased, Secondary, VmcsAccess, Window, bitmap};
+use vmx::{
+    Controls, Entry, ExtendedLayout, LiveRegisters, ProcessorBased, Secondary, VmcsAccess, Window, bitmap,
+};
 use x86_64::registers::control::{Cr0, Cr4};
 
 /// Where a VMCS is. SDM Vol. 3C, "Overview" of virtual-machine control structures: launch state.
@@ -304,5 +306,29 @@ impl VmcsAccess for Vmcs {
             Msr::STAR | Msr::LSTAR | Msr::CSTAR | Msr::FMASK | Msr::KERNEL_GS_BASE => Some(msr::read(number)),
             _ => None,
         }
+    }
+
+    fn live_registers(&self) -> LiveRegisters {
+        debug_assert!(self.is_loaded(), "the guest's registers are in the processor");
+        self.state.live_registers()
+    }
+
+    fn set_live_registers(&mut self, registers: &LiveRegisters) {
+        debug_assert!(self.is_loaded(), "the guest's registers are in the processor");
+        self.state.set_live_registers(registers);
+    }
+
+    fn extended_layout(&self) -> ExtendedLayout {
+        self.state.layout()
+    }
+
+    fn read_extended(&self, area: &mut [u8]) {
+        debug_assert!(self.is_loaded(), "the guest's registers are in the processor");
+        self.state.read_vectors(self.xcr0, area);
+    }
+
+    fn write_extended(&mut self, area: &[u8]) {
+        debug_assert!(self.is_loaded(), "the guest's registers are in the processor");
+        self.state.write_vectors(self.xcr0, area);
     }
 }

@@ -11,14 +11,23 @@
 mod play;
 
 use crate::Step;
-use arch::{Cr0Flags, Cr4Flags, EferFlags, Gpr, Gprs, Msr, RFlags, Segment, SegmentRegister, Tsc, Vector};
+use arch::{
+    Cr0Flags, Cr4Flags, EferFlags, Exception, Gpr, Gprs, Msr, RFlags, Segment, SegmentRegister, Tsc, Vector,
+};
 use std::collections::VecDeque;
-use vmm::{CpuState, Event, Interruptibility, VcpuBackend, VmExit};
+use vmm::{
+    CpuState, Event, EventKind, ExtendedLayout, ExtendedState, Interruptibility, PendingEvent, VcpuBackend,
+    VmExit,
+};
 
 /// Where the handlers of the simulated guest begin.
 pub const HANDLERS: u64 = 0x8000;
 /// Entries without a tick or a step in between, after which the guest counts as stuck.
 const STUCK_ENTRIES: u32 = 10_000;
+/// x87, SSE, AVX, AVX-512, PKRU, where Intel's processors have them.
+const LAYOUT: ExtendedLayout = ExtendedLayout { components: 0x2e7, bytes: PKRU + 8 };
+/// Where PKRU is in the XSAVE area.
+const PKRU: usize = 2688;
 /// DR6: single step.
 const DR6_SINGLE_STEP: u64 = 1 << 14;
 
@@ -65,9 +74,7 @@ struct Frame {
 #[derive(Clone, Debug)]
 pub struct ScriptedBackend {
     state: CpuState,
-    pdptes: [u64; 4],
-    pkru: u32,
-    dr6: u64,
+    extended: ExtendedState,
     xcr0: u64,
     tsc_offset: u64,
     tsc: Tsc,
@@ -94,9 +101,7 @@ impl ScriptedBackend {
     pub fn new(tsc: Tsc) -> Self {
         Self {
             state: CpuState::reset(),
-            pdptes: [0; 4],
-            pkru: 0,
-            dr6: 0xffff_0ff0,
+            extended: ExtendedState::reset(LAYOUT),
             xcr0: 1,
             tsc_offset: 0,
             tsc,
@@ -173,6 +178,36 @@ impl ScriptedBackend {
     /// The handler frames, which a snapshot of a real guest has in its memory.
     pub fn copy_frames_from(&mut self, other: &Self) {
         self.frames.clone_from(&other.frames);
+    }
+
+    /// x87, vector and protection-key registers, for tests that set the guest up.
+    pub const fn extended_mut(&mut self) -> &mut ExtendedState {
+        &mut self.extended
+    }
+
+    /// The exception that `event` delivers. What goes to CR2 and DR6 with it is there already.
+    fn exception(&self, event: PendingEvent) -> Exception {
+        let code = event.error_code.unwrap_or(0);
+        match event.vector.0 {
+            0 => Exception::DivideError,
+            1 => Exception::Debug { dr6: self.state.dr6 & 0x600f },
+            3 => Exception::Breakpoint,
+            4 => Exception::Overflow,
+            5 => Exception::BoundRange,
+            6 => Exception::InvalidOpcode,
+            7 => Exception::DeviceNotAvailable,
+            8 => Exception::DoubleFault,
+            10 => Exception::InvalidTss(code),
+            11 => Exception::SegmentNotPresent(code),
+            12 => Exception::StackFault(code),
+            13 => Exception::GeneralProtection(code),
+            14 => Exception::PageFault { error_code: code, address: self.state.cr2 },
+            16 => Exception::FloatingPoint,
+            17 => Exception::AlignmentCheck,
+            18 => Exception::MachineCheck,
+            19 => Exception::SimdFloatingPoint,
+            vector => panic!("vector {vector} is no exception"),
+        }
     }
 
     /// Whether the guest can take an interrupt now.
@@ -273,15 +308,16 @@ impl VcpuBackend for ScriptedBackend {
     }
 
     fn pdptes(&self) -> [u64; 4] {
-        self.pdptes
+        self.state.pdptes
     }
 
     fn pkru(&self) -> u32 {
-        self.pkru
+        let bytes = core::array::from_fn(|index| self.extended.area[PKRU + index]);
+        u32::from_le_bytes(bytes)
     }
 
     fn set_pdptes(&mut self, entries: [u64; 4]) {
-        self.pdptes = entries;
+        self.state.pdptes = entries;
     }
 
     fn cr4(&self) -> Cr4Flags {
@@ -297,12 +333,20 @@ impl VcpuBackend for ScriptedBackend {
     }
 
     fn dr6(&self) -> u64 {
-        self.dr6
+        self.state.dr6
     }
 
     fn set_dr6(&mut self, value: u64) {
         // Bits 4 to 11 and 16 to 31 are always set, bit 12 is always clear.
-        self.dr6 = value & 0xe00f | 0xffff_0ff0;
+        self.state.dr6 = value & 0xe00f | 0xffff_0ff0;
+    }
+
+    fn dr7(&self) -> u64 {
+        self.state.dr7
+    }
+
+    fn set_dr7(&mut self, value: u64) {
+        self.state.dr7 = value;
     }
 
     fn efer(&self) -> EferFlags {
@@ -356,6 +400,14 @@ impl VcpuBackend for ScriptedBackend {
         self.pending.is_some()
     }
 
+    fn has_pending_trap(&self) -> bool {
+        self.single_step_pending
+    }
+
+    fn displace_event(&mut self) -> Option<Event> {
+        self.pending.take_if(|event| matches!(event, Event::Interrupt(_) | Event::Nmi))
+    }
+
     fn inject(&mut self, event: Event) {
         let event = match (self.pending, event) {
             (None, event) => event,
@@ -365,9 +417,9 @@ impl VcpuBackend for ScriptedBackend {
             (Some(Event::Exception(first)), Event::Exception(second)) => {
                 Event::Exception(play::combine(first, second))
             }
-            // As in hardware: the fault is served first. A cut-off interrupt is lost, which only a guest that
-            // delivers interrupts to its own user mode on a misaligned stack can bring about.
-            (Some(Event::Interrupt(_) | Event::Nmi), Event::Exception(_)) => event,
+            (Some(first @ (Event::Interrupt(_) | Event::Nmi)), Event::Exception(_)) => {
+                panic!("{event:?} overwrites {first:?}, which no instruction raises again")
+            }
         };
         self.pending = Some(event);
     }
@@ -381,13 +433,47 @@ impl VcpuBackend for ScriptedBackend {
     }
 
     fn save(&self) -> CpuState {
-        self.state
+        CpuState { pending_debug: if self.single_step_pending { DR6_SINGLE_STEP } else { 0 }, ..self.state }
     }
 
     fn restore(&mut self, state: &CpuState) {
         self.state = *state;
         self.pending = None;
         self.cut_off = None;
-        self.single_step_pending = false;
+        self.single_step_pending = state.pending_debug & DR6_SINGLE_STEP != 0;
+    }
+
+    fn pending_event(&self) -> Option<PendingEvent> {
+        let (kind, vector, error_code) = match self.pending? {
+            Event::Interrupt(vector) => (EventKind::Interrupt, vector, None),
+            Event::Nmi => (EventKind::Nmi, Vector(2), None),
+            Event::Exception(exception) => {
+                (EventKind::HardwareException, exception.vector(), exception.error_code())
+            }
+        };
+        Some(PendingEvent { kind, vector, error_code, instruction_length: 0 })
+    }
+
+    fn set_pending_event(&mut self, event: Option<PendingEvent>) {
+        self.pending = event.map(|event| match event.kind {
+            EventKind::Interrupt => Event::Interrupt(event.vector),
+            EventKind::Nmi => Event::Nmi,
+            EventKind::HardwareException => Event::Exception(self.exception(event)),
+            EventKind::SoftwareInterrupt
+            | EventKind::PrivilegedSoftwareException
+            | EventKind::SoftwareException => panic!("scripts have no INT n: {event:?}"),
+        });
+    }
+
+    fn extended_layout(&self) -> ExtendedLayout {
+        LAYOUT
+    }
+
+    fn save_extended(&self) -> ExtendedState {
+        self.extended.clone()
+    }
+
+    fn restore_extended(&mut self, state: &ExtendedState) {
+        self.extended.clone_from(state);
     }
 }

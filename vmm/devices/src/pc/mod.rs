@@ -12,7 +12,7 @@ use arch::platform_layout::{
     COM1_IRQ, IOAPIC_BASE, IOAPIC_BYTES, PM_TIMER_IS_32_BIT, RTC_IRQ, SCI_IRQ, TIMER_GSI, TIMER_IRQ,
 };
 use arch::{Gpa, Nanos, Port, Vector, Width};
-use bus::{Attention, InterruptMessage, IrqBank, PipeEnd, Platform, PowerRequest};
+use bus::{Attention, InterruptMessage, IrqBank, PipeEnd, Platform, PowerRequest, SavePlatform};
 
 use crate::acpi_pm::{AcpiPm, AcpiPmState, TimerWidth};
 use crate::ioapic::{IoApic, IoApicState};
@@ -234,6 +234,18 @@ impl Pc {
         }
         self.earliest = self.deadlines.iter().copied().min().unwrap_or(Nanos::NEVER);
         self.attention = Attention::all();
+    }
+}
+
+impl SavePlatform for Pc {
+    type State = PcState;
+
+    fn save(&self) -> PcState {
+        self.save()
+    }
+
+    fn restore(&mut self, state: &PcState) {
+        self.restore(state);
     }
 }
 

@@ -1,0 +1,169 @@
+//! Saving and restoring a vCPU and a virtual machine: state as plain data, restored in the order clock, devices,
+//! processor. RAM is the caller's, through [`memory::GuestMemory`]: it may copy it, share it, or leave it in place.
+
+use crate::clock::BadClock;
+use crate::exits::extended_state;
+use crate::lapic::{self, LocalApic};
+use crate::{
+    BadExtendedState, ClockState, CpuState, ExtendedState, MsrState, PendingEvent, RunState, Vcpu,
+    VcpuBackend, Vm,
+};
+use arch::{Cr4Flags, Msr, Tsc, Vector};
+use bus::SavePlatform;
+
+/// A saved vCPU.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct VcpuSnapshot {
+    /// The processor's registers.
+    pub cpu: CpuState,
+    /// x87, vector and protection-key registers.
+    pub extended: ExtendedState,
+    /// XCR0.
+    pub xcr0: u64,
+    /// The event that the next entry was to deliver.
+    pub event: Option<PendingEvent>,
+    /// An acknowledged interrupt whose delivery an exception cut off.
+    pub displaced: Option<Vector>,
+    /// The local APIC.
+    pub lapic: lapic::State,
+    /// Storage MSRs.
+    pub msrs: MsrState,
+    /// The guest's TSC when it was saved.
+    pub guest_tsc: u64,
+    /// An NMI waits.
+    pub nmi_pending: bool,
+    /// Where in its life it is.
+    pub run_state: RunState,
+}
+
+/// A saved virtual machine with devices whose state is `S`, without its RAM.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct VmSnapshot<S> {
+    /// The time since its creation.
+    pub clock: ClockState,
+    /// The devices.
+    pub platform: S,
+    /// The processor.
+    pub vcpu: VcpuSnapshot,
+}
+
+/// Why a snapshot cannot be restored here.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RestoreError {
+    /// The local APIC's state is impossible.
+    Lapic(lapic::BadState),
+    /// A register holds an address that the processor would refuse.
+    NotCanonical(Msr, u64),
+    /// XCR0 has components that this virtual machine does not offer, or an impossible mixture.
+    XCr0(u64),
+    /// The extended state is another processor's, or damaged.
+    Extended(BadExtendedState),
+    /// The TSC here runs at another frequency.
+    Clock(BadClock),
+}
+
+impl core::fmt::Display for RestoreError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Lapic(error) => write!(f, "the local APIC's state is impossible: {error:?}"),
+            Self::NotCanonical(msr, value) => write!(f, "MSR {msr} holds {value:#x}, which is not canonical"),
+            Self::XCr0(value) => write!(f, "XCR0 is {value:#x}, which this virtual machine does not offer"),
+            Self::Extended(BadExtendedState::Layout(layout)) => write!(
+                f,
+                "the extended state has components {:#x} in {} bytes, unlike this processor's",
+                layout.components, layout.bytes
+            ),
+            Self::Extended(BadExtendedState::Header) => f.write_str("the XSAVE header is damaged"),
+            Self::Extended(BadExtendedState::Mxcsr(value)) => write!(f, "MXCSR is {value:#x}"),
+            Self::Clock(error) => {
+                write!(f, "saved at a TSC of {} Hz, this one has {} Hz", error.saved_hz, error.host_hz)
+            }
+        }
+    }
+}
+
+impl<B: VcpuBackend> Vcpu<B> {
+    /// Saves the vCPU at `now`. The backend must be loaded on this core.
+    pub fn save(&self, now: Tsc) -> VcpuSnapshot {
+        VcpuSnapshot {
+            cpu: self.backend.save(),
+            extended: self.backend.save_extended(),
+            xcr0: self.backend.xcr0(),
+            event: self.backend.pending_event(),
+            displaced: self.displaced,
+            lapic: self.lapic.save(),
+            msrs: self.msrs,
+            guest_tsc: self.guest_tsc(now).0,
+            nmi_pending: self.nmi_pending,
+            run_state: self.run_state,
+        }
+    }
+
+    /// Checks what would end in an exception of the host's, or in a processor that cannot be.
+    fn check(&self, snapshot: &VcpuSnapshot) -> Result<LocalApic, RestoreError> {
+        let lapic = LocalApic::restore(self.lapic_config, &snapshot.lapic).map_err(RestoreError::Lapic)?;
+        let linear_bits = if self.cpuid.cr4_allowed().contains(Cr4Flags::L5_PAGING) { 57 } else { 48 };
+        if let Some((msr, value)) = snapshot.cpu.first_not_canonical(linear_bits) {
+            return Err(RestoreError::NotCanonical(msr, value));
+        }
+        if snapshot.xcr0 != 1 && !extended_state::is_valid(snapshot.xcr0, self.xcr0_allowed) {
+            return Err(RestoreError::XCr0(snapshot.xcr0));
+        }
+        snapshot.extended.check(self.backend.extended_layout()).map_err(RestoreError::Extended)?;
+        Ok(lapic)
+    }
+
+    /// Restores a saved vCPU at `now`; the guest's TSC goes on where it was. The backend must be loaded on this
+    /// core. The clock comes first, then the local APIC's deadlines, then the processor.
+    ///
+    /// # Errors
+    /// [`RestoreError`] when the state is impossible or another processor's; the vCPU is unchanged then.
+    pub fn restore(&mut self, snapshot: &VcpuSnapshot, now: Tsc) -> Result<(), RestoreError> {
+        let lapic = self.check(snapshot)?;
+        self.load(snapshot, lapic, now);
+        Ok(())
+    }
+
+    fn load(&mut self, snapshot: &VcpuSnapshot, lapic: LocalApic, now: Tsc) {
+        self.tsc_offset = snapshot.guest_tsc.wrapping_sub(now.0);
+        self.backend.set_tsc_offset(self.tsc_offset);
+        self.lapic = lapic;
+        self.msrs = snapshot.msrs;
+        self.backend.restore(&snapshot.cpu);
+        self.backend.restore_extended(&snapshot.extended);
+        self.backend.set_xcr0(snapshot.xcr0);
+        self.backend.set_pending_event(snapshot.event);
+        self.displaced = snapshot.displaced;
+        self.nmi_pending = snapshot.nmi_pending;
+        // Asked for again when it is needed, but given back only with the NMI that it was asked for.
+        self.backend.set_nmi_window(false);
+        self.run_state = snapshot.run_state;
+        self.timer = Tsc(0);
+        self.events_changed = true;
+    }
+}
+
+impl<M, P: SavePlatform> Vm<M, P> {
+    /// Saves everything but RAM at `now` of the host's TSC. The backend of `vcpu` must be loaded on this core.
+    pub fn save<B: VcpuBackend>(&self, vcpu: &Vcpu<B>, now: Tsc) -> VmSnapshot<P::State> {
+        VmSnapshot { clock: self.clock.save(now), platform: self.platform.save(), vcpu: vcpu.save(now) }
+    }
+
+    /// Becomes the machine that was saved, at `now` of the host's TSC: its time goes on where it was. RAM must hold
+    /// what it held then before `vcpu` runs. The backend of `vcpu` must be loaded on this core.
+    ///
+    /// # Errors
+    /// [`RestoreError`] when the state is impossible or another processor's; nothing is changed then.
+    pub fn restore<B: VcpuBackend>(
+        &mut self,
+        vcpu: &mut Vcpu<B>,
+        snapshot: &VmSnapshot<P::State>,
+        now: Tsc,
+    ) -> Result<(), RestoreError> {
+        let lapic = vcpu.check(&snapshot.vcpu)?;
+        self.clock = self.clock.resumed(&snapshot.clock, now).map_err(RestoreError::Clock)?;
+        self.platform.restore(&snapshot.platform);
+        vcpu.load(&snapshot.vcpu, lapic, now);
+        Ok(())
+    }
+}
