@@ -95,7 +95,9 @@ const LEAF7_EBX: u32 = 1
     | 1 << 30
     | 1 << 31;
 const LEAF7_EBX_INVPCID: u32 = 1 << 10;
-// CPUID.(7,0):ECX: AVX512_VBMI UMIP PKU VBMI2 GFNI VAES VPCLMULQDQ VNNI BITALG VPOPCNTDQ LA57 RDPID.
+// CPUID.(7,0):ECX: AVX512_VBMI UMIP PKU VBMI2 GFNI VAES VPCLMULQDQ VNNI BITALG VPOPCNTDQ RDPID. Not LA57: a guest
+// with 57-bit addresses could leave such an address in LSTAR or KERNEL_GS_BASE, which the host, with 48 bits, could
+// not load back.
 const LEAF7_ECX: u32 = 1 << 1
     | 1 << 2
     | 1 << 3
@@ -106,7 +108,6 @@ const LEAF7_ECX: u32 = 1 << 1
     | 1 << 11
     | 1 << 12
     | 1 << 14
-    | 1 << 16
     | 1 << 22;
 const LEAF7_ECX_OSPKE: u32 = 1 << 4;
 const LEAF7_ECX_PKU: u32 = 1 << 3;
@@ -389,7 +390,6 @@ impl CpuidPolicy {
             (seven.ebx & 1 << 20 != 0, Cr4Flags::SUPERVISOR_MODE_ACCESS_PREVENTION),
             (seven.ecx & 1 << 2 != 0, Cr4Flags::USER_MODE_INSTRUCTION_PREVENTION),
             (seven.ecx & LEAF7_ECX_PKU != 0, Cr4Flags::PROTECTION_KEY_USER),
-            (seven.ecx & 1 << 16 != 0, Cr4Flags::L5_PAGING),
         ];
         for (offered, flag) in offers {
             if offered {
@@ -470,6 +470,8 @@ mod tests {
         assert_eq!(one.ecx & (1 << 3 | 1 << 5 | 1 << 6), 0, "MONITOR, VMX, SMX");
         assert_eq!(policy().get(7, 0, context).edx & (1 << 26), 0, "IBRS");
         assert_eq!(policy().get(0xd, 1, context).eax & 8, 0, "XSAVES");
+        assert_eq!(policy().get(7, 0, context).ecx & (1 << 16), 0, "LA57");
+        assert!(!policy().cr4_allowed().contains(Cr4Flags::L5_PAGING), "LA57");
     }
 
     #[test]

@@ -188,8 +188,7 @@ fn a_single_step_on_its_way_is_restored() {
 fn a_string_input_goes_on_in_the_middle() {
     const BUFFER: u64 = 0x2_0000;
     const BYTES: u64 = 5000;
-    let exit =
-        VmExit::Io(IoExit::new(Port(0x40), Width::One, Direction::In, true));
+    let exit = VmExit::Io(IoExit::new(Port(0x40), Width::One, Direction::In, true));
     let start = |machine: &mut Machine| {
         machine.disable_interrupts();
         // REP INSB

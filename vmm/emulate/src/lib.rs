@@ -49,4 +49,4 @@ pub use walk::{Access, Paging, Privilege};
 pub const MAX_INSTRUCTION_LENGTH: usize = 15;
 
 /// The most iterations of a REP instruction that one call carries out.
-pub const REP_SLICE: u32 = 4096;
+pub const REP_SLICE: u32 = 1024;
