@@ -98,17 +98,8 @@ const LEAF7_EBX_INVPCID: u32 = 1 << 10;
 // CPUID.(7,0):ECX: AVX512_VBMI UMIP PKU VBMI2 GFNI VAES VPCLMULQDQ VNNI BITALG VPOPCNTDQ RDPID. Not LA57: a guest
 // with 57-bit addresses could leave such an address in LSTAR or KERNEL_GS_BASE, which the host, with 48 bits, could
 // not load back.
-const LEAF7_ECX: u32 = 1 << 1
-    | 1 << 2
-    | 1 << 3
-    | 1 << 6
-    | 1 << 8
-    | 1 << 9
-    | 1 << 10
-    | 1 << 11
-    | 1 << 12
-    | 1 << 14
-    | 1 << 22;
+const LEAF7_ECX: u32 =
+    1 << 1 | 1 << 2 | 1 << 3 | 1 << 6 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12 | 1 << 14 | 1 << 22;
 const LEAF7_ECX_OSPKE: u32 = 1 << 4;
 const LEAF7_ECX_PKU: u32 = 1 << 3;
 const LEAF7_ECX_RDPID: u32 = 1 << 22;

@@ -346,10 +346,12 @@ impl VmExit {
             Self::Unhandled(_) => ExitReason::Unhandled,
         };
         // Apart from the match, which is a table look-up without it.
-        match self {
-            Self::Io(access) if access.0 & IoExit::IN == 0 => ExitReason::IoOut,
-            _ => reason,
+        if let Self::Io(access) = self
+            && access.0 & IoExit::IN == 0
+        {
+            return ExitReason::IoOut;
         }
+        reason
     }
 }
 
