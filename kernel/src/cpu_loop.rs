@@ -66,8 +66,9 @@ pub(crate) fn run(machine: &Machine) -> ! {
     let files = Files::read(machine.archive);
     let config = read_config(&files);
     let attached = config.console_vm().and_then(|index| config.vms.get(index)).map(|vm| vm.name.clone());
+    let escape = config.host.escape;
     let mut operator = Operator::new(Fleet::new(cpu, config, files), machine);
-    let mut terminal = Terminal::new();
+    let mut terminal = Terminal::with_escape(escape);
     let mut line = Line::default();
 
     crate::log::defer();

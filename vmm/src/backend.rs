@@ -135,8 +135,8 @@ pub trait VcpuBackend {
     fn interruptibility(&self) -> Interruptibility;
 
     /// Has the event, if any, whose delivery the last exit cut off delivered again on the next entry. Called for
-    /// every exit that can do so: EPT faults and exceptions. A backend that does this by itself has nothing to do.
-    fn recover_event(&mut self) {}
+    /// every exit that can do so: EPT faults and exceptions.
+    fn recover_event(&mut self);
 
     /// Whether the next entry delivers an event already: one that an exit cut off, or an injected one.
     fn has_pending_event(&self) -> bool;

@@ -29,15 +29,15 @@ pub(crate) const COMMANDS: [CommandHelp; 11] = [
                   \x20 vm start NAME    start from the kernel image\n\
                   \x20 vm stop NAME     cut the power; 'poweroff' inside the guest is the gentle way\n\
                   \x20 vm reset NAME    press the reset button\n\
-                  \x20 vm console NAME  go to its console; Ctrl-] comes back\n\
+                  \x20 vm console NAME  go to its console; the escape key comes back\n\
                   \x20 vm info NAME     configuration, vCPUs, and why it is in its state\n\
                   NAME may be left out when there is one virtual machine.",
     },
     CommandHelp {
         name: "console",
         usage: "console [NAME]",
-        summary: "return to the guest console (Ctrl-])",
-        details: "Without NAME: the console that was shown last. Ctrl-] switches back and forth.",
+        summary: "return to the guest console, as the escape key does",
+        details: "Without NAME: the console that was shown last. The escape key, Ctrl-] unless `craton.toml` says otherwise, switches back and forth.",
     },
     CommandHelp {
         name: "stats",

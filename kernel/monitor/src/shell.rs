@@ -206,10 +206,7 @@ fn help(topic: Option<&str>, out: &mut dyn Output) -> Result<(), String> {
     for command in COMMANDS {
         print(out, format_args!("  {:width$}  {}\n", command.name, command.summary));
     }
-    print(
-        out,
-        format_args!("'help COMMAND' explains one; Tab completes; Ctrl-] switches to the guest console\n"),
-    );
+    print(out, format_args!("'help COMMAND' explains one; Tab completes; 'console' switches to the guest\n"));
     Ok(())
 }
 

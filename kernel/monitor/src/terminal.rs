@@ -12,7 +12,7 @@ use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-/// Ctrl-]: switches between the guest console and the monitor. Never reaches a guest.
+/// Ctrl-]: switches between the guest console and the monitor unless another key is chosen. Never reaches a guest.
 pub const ESCAPE_KEY: u8 = 0x1d;
 
 /// Bytes kept of a guest that is not shown.
@@ -69,9 +69,21 @@ impl Console {
     }
 }
 
+/// A control character, by the key that makes it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Key(u8);
+
+impl core::fmt::Display for Key {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "Ctrl-{}", char::from(self.0 ^ 0x40))
+    }
+}
+
 /// The multiplexer: decides for every byte where it goes.
 #[derive(Clone, Debug)]
 pub struct Terminal {
+    /// Switches between monitor and guest.
+    escape: Key,
     focus: Focus,
     attached: Option<String>,
     editor: Editor,
@@ -87,7 +99,13 @@ impl Default for Terminal {
 impl Terminal {
     /// A terminal that belongs to the monitor. Nothing is written until [`Self::open`] or [`Self::attach`].
     pub fn new() -> Self {
-        Self { focus: Focus::Monitor, attached: None, editor: Editor::new(), consoles: Vec::new() }
+        Self::with_escape(ESCAPE_KEY)
+    }
+
+    /// A terminal like [`Self::new`]'s whose escape key is the control character `escape`.
+    pub fn with_escape(escape: u8) -> Self {
+        let escape = Key(escape);
+        Self { escape, focus: Focus::Monitor, attached: None, editor: Editor::new(), consoles: Vec::new() }
     }
 
     /// Greets the operator and shows the prompt.
@@ -110,16 +128,17 @@ impl Terminal {
     /// Takes a byte from the line. `Some` is a byte for the console of [`Self::attached`]; everything else has been
     /// dealt with.
     pub fn feed(&mut self, byte: u8, control: &mut dyn Control, out: &mut dyn Output) -> Option<u8> {
-        match (self.focus, byte) {
-            (Focus::Guest, ESCAPE_KEY) => self.show_monitor(out),
-            (Focus::Guest, _) => return Some(byte),
-            (Focus::Monitor, ESCAPE_KEY) => {
+        let is_escape = byte == self.escape.0;
+        match self.focus {
+            Focus::Guest if is_escape => self.show_monitor(out),
+            Focus::Guest => return Some(byte),
+            Focus::Monitor if is_escape => {
                 Editor::erase(out);
                 if !self.show_console(control, out) {
                     self.editor.draw(out);
                 }
             }
-            (Focus::Monitor, _) => match self.editor.feed(byte, out) {
+            Focus::Monitor => match self.editor.feed(byte, out) {
                 Edit::Continue => {}
                 Edit::Complete => self.complete(control, out),
                 Edit::EndOfInput => {
@@ -141,19 +160,20 @@ impl Terminal {
         }
         self.attached = Some(String::from(name));
         self.focus = Focus::Guest;
+        let escape = self.escape;
         let state = control.vms().into_iter().find(|vm| vm.name == name).map(|vm| vm.state);
         match state {
             Some(VmState::Running) => {
-                print(out, format_args!("[craton: console of {name}; Ctrl-] goes to the monitor]\n"));
+                print(out, format_args!("[craton: console of {name}; {escape} goes to the monitor]\n"));
             }
             Some(state @ (VmState::Stopped | VmState::Crashed | VmState::Refused)) => print(
                 out,
                 format_args!(
-                    "[craton: console of {name}, which is {state}; Ctrl-] goes to the monitor, \
+                    "[craton: console of {name}, which is {state}; {escape} goes to the monitor, \
                      'vm start {name}' there starts it]\n"
                 ),
             ),
-            None => print(out, format_args!("[craton: console of {name}; Ctrl-] goes to the monitor]\n")),
+            None => print(out, format_args!("[craton: console of {name}; {escape} goes to the monitor]\n")),
         }
         if let Some(console) = self.consoles.iter_mut().find(|console| console.name == name) {
             if core::mem::take(&mut console.overflowed) {
@@ -277,10 +297,13 @@ impl Terminal {
         self.fresh_row(out);
         self.leave_guest();
         self.focus = Focus::Monitor;
+        let escape = self.escape;
         let name = self.attached.as_deref().unwrap_or("the guest");
         print(
             out,
-            format_args!("[craton: monitor; 'help' lists commands, 'console' or Ctrl-] returns to {name}]\n"),
+            format_args!(
+                "[craton: monitor; 'help' lists commands, 'console' or {escape} returns to {name}]\n"
+            ),
         );
         self.editor.draw(out);
     }
@@ -536,5 +559,17 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn another_escape_key_takes_the_place_of_the_usual_one() {
+        let mut bench = Bench::new();
+        bench.terminal = Terminal::with_escape(0x01);
+        bench.terminal.attach("debian", &bench.control, &mut bench.out);
+        assert!(String::from_utf8_lossy(&bench.out).contains("Ctrl-A goes to the monitor"));
+        bench.type_in(&[ESCAPE_KEY]);
+        assert_eq!(bench.to_guest, [ESCAPE_KEY], "now a key like any other");
+        assert!(bench.type_in(&[0x01]).contains("Ctrl-A returns to debian"));
+        assert_eq!(bench.terminal.focus(), Focus::Monitor);
     }
 }

@@ -1,4 +1,4 @@
-//! Wiring between a virtual machine's processors and its devices: port and MMIO buses, interrupt lines, byte
+//! Wiring between a virtual machine's processors and its devices: interrupt lines and messages, byte
 //! pipes, and the trait through which the processor side sees the platform.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
@@ -11,10 +11,8 @@ mod irq_line;
 mod message;
 mod pipe;
 mod platform;
-mod range_map;
 
 pub use irq_line::{IrqBank, IrqLine, LineChanges};
 pub use message::{DeliveryMode, Destination, InterruptMessage, TriggerMode};
 pub use pipe::{Pipe, PipeEnd};
 pub use platform::{Attention, Platform, PowerRequest, SavePlatform};
-pub use range_map::{RangeMap, RangeTaken};
