@@ -108,9 +108,14 @@ pub(crate) fn run(machine: &Machine) -> ! {
 
 /// Brings the log's lines to the serial line.
 fn show_log(terminal: &mut Terminal, line: &mut Line) {
-    while let Some(text) = crate::log::take_line() {
-        terminal.host_line(&text, line);
+    let mut lines: Vec<_> = core::iter::from_fn(crate::log::take_line).collect();
+    if lines.is_empty() {
+        return;
     }
+    // At once, so that what the lines interrupt is drawn again only behind the last.
+    let last = lines.len() - 1;
+    lines[..last].iter_mut().for_each(|text| text.push('\n'));
+    terminal.host_line(&lines.concat(), line);
 }
 
 /// Shows what guests printed: as much as the line takes of the one that is shown. The others do not wait for it; what

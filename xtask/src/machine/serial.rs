@@ -41,6 +41,9 @@ pub(crate) struct Serial {
     cursor: usize,
 }
 
+/// What Craton says last, after a refusal or a panic: nothing comes behind it.
+const HALTED: &[u8] = b"craton: halted";
+
 impl Serial {
     /// Takes over `stream`; everything received is also written to `log`.
     pub(crate) fn new(stream: TcpStream, mut log: std::fs::File) -> Result<Self> {
@@ -107,8 +110,13 @@ impl Serial {
                 return Ok((index, text));
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            if guard.closed || left.is_zero() {
-                let why = if guard.closed { "the machine ended" } else { "nothing more came in time" };
+            let halted = find(fresh, HALTED).is_some();
+            if guard.closed || halted || left.is_zero() {
+                let why = match (guard.closed, halted) {
+                    (true, _) => "the machine ended",
+                    (false, true) => "Craton halted",
+                    (false, false) => "nothing more came in time",
+                };
                 bail!(
                     "waited for {patterns:?}: {why} ({} s). {}",
                     patience.as_secs(),
@@ -129,9 +137,10 @@ impl Serial {
             if missing.is_empty() {
                 return Ok(text);
             }
-            let is_closed = self.more(seen, Duration::from_millis(100)).is_none();
-            if is_closed || Instant::now() > deadline {
-                let why = if is_closed { "the machine ended" } else { "time is up" };
+            let is_over = find(text.as_bytes(), HALTED).is_some()
+                || self.more(seen, Duration::from_millis(100)).is_none();
+            if is_over || Instant::now() > deadline {
+                let why = if is_over { "the machine ended" } else { "time is up" };
                 bail!(
                     "waited for {missing:?}: {why} ({} s). {}",
                     patience.as_secs(),
