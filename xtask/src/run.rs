@@ -14,6 +14,8 @@ use crate::{guests, image, paths, progress};
 
 /// How long a command may take, boot included, when no limit is given.
 const EXEC_LIMIT: Duration = Duration::from_secs(1800);
+/// The most memory that Bochs gives a machine.
+const BOCHS_MEMORY_MIB: u32 = 2048;
 
 /// Builds everything, boots it, and connects the terminal to the guest's console.
 ///
@@ -51,6 +53,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
 
 /// Runs the command on a machine that was chosen already.
 pub(crate) fn run_on(kind: Kind, arguments: &Arguments) -> Result<ExitCode> {
+    if kind == Kind::Bochs && arguments.memory > BOCHS_MEMORY_MIB {
+        bail!("--memory {}: Bochs has at most {BOCHS_MEMORY_MIB} MiB", arguments.memory);
+    }
     let interrupted = Interrupted::watch()?;
     machine::emulator::prepare(kind)?;
     let mut archive = guests::pack(arguments.guests.as_deref())?;

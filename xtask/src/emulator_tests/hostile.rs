@@ -24,8 +24,9 @@ pub(super) const CASES: &[Case] = &[
 
 /// Programs that end by themselves. Each must pass on Craton ([`side_by_side`]) and without it ([`native`]): so the
 /// verdicts agree.
-const PROGRAMS: [&str; 15] = [
+const PROGRAMS: [&str; 16] = [
     "exceptions",
+    "exceptions-under-timer",
     "fault-details",
     "xsetbv",
     "control-registers",

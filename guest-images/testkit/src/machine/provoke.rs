@@ -43,6 +43,18 @@ pub(crate) fn undefined() -> Provoked {
     probe!(["ud2"])
 }
 
+/// UD2, and how far RSP is from where it was once the handler has returned.
+pub(crate) fn undefined_with_stack_drift() -> (Provoked, u64) {
+    let (before, after): (u64, u64);
+    // The probe resumes at the nearest label `3`: here, so that RSP is put back.
+    let provoked = probe!(
+        ["mov {before}, rsp", "ud2", "3:", "mov {after}, rsp", "mov rsp, {before}"],
+        before = out(reg) before,
+        after = out(reg) after,
+    );
+    (provoked, before.wrapping_sub(after))
+}
+
 /// A load from a non-canonical address.
 pub(crate) fn load_non_canonical() -> Provoked {
     probe!(["mov {a}, [{a}]"], a = inout(reg) NON_CANONICAL => _)

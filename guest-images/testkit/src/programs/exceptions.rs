@@ -3,7 +3,10 @@
 //! Source: SDM Vol. 3A, "Exception and Interrupt Reference"; Vol. 2, "XSETBV"; Vol. 3A, "Control Registers".
 
 use super::{Verdict, exception::*, expect, expect_fault};
-use crate::machine::cpu::{self, Switch, cpuid, set_osxsave, xgetbv};
+use crate::apic::{self, TimerMode};
+use crate::machine::cpu::{
+    self, Switch, cpuid, disable_interrupts, enable_interrupts, rdtsc, set_osxsave, xgetbv,
+};
 use crate::machine::provoke::{self, Provoked};
 
 /// A fault leaves RIP at the instruction and has this error code.
@@ -57,6 +60,31 @@ pub(super) fn exceptions() -> Verdict {
     page_fault("#PF fetch", provoke::fetch_unmapped(), FETCH, provoke::UNMAPPED)?;
     page_fault("#PF read-only", provoke::store_read_only(), PRESENT | WRITE, provoke::SPARE_PAGE)?;
     page_fault("#PF no-execute", provoke::fetch_no_execute(), PRESENT | FETCH, provoke::SPARE_PAGE)
+}
+
+/// Exceptions while a timer runs out at every point of their delivery, which under a hypervisor means an exit there: each
+/// is delivered once, and returns to where it came from.
+pub(super) fn exceptions_under_timer() -> Verdict {
+    const ROUNDS: u64 = 3_000;
+    disable_interrupts();
+    apic::set_timer(if apic::has_deadline() { TimerMode::Deadline } else { TimerMode::OneShot });
+    for round in 0..ROUNDS {
+        // From before the exception to behind its handler's return.
+        let ticks = round % 300;
+        if apic::has_deadline() {
+            apic::arm_deadline(rdtsc() + ticks);
+        } else {
+            apic::arm_count(u32::try_from(ticks).unwrap_or(0) + 1);
+        }
+        let (provoked, drift) = provoke::undefined_with_stack_drift();
+        expect("stack behind the handler", drift, 0u64)?;
+        expect_fault("#UD under a timer", provoked, UD)?;
+    }
+    apic::stop_timer();
+    // What the timer left waiting is taken here.
+    enable_interrupts();
+    disable_interrupts();
+    Ok(())
 }
 
 /// Two that QEMU's TCG has wrong, in a program of their own: a non-canonical address is #SS, not #GP, through the stack

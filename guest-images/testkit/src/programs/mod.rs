@@ -57,6 +57,7 @@ impl Program {
 pub(crate) const ALL: &[Program] = &[
     Program::new("exceptions", exceptions::exceptions),
     Program::new("fault-details", exceptions::fault_details),
+    Program::new("exceptions-under-timer", exceptions::exceptions_under_timer),
     Program::new("xsetbv", exceptions::xsetbv),
     Program::new("control-registers", exceptions::control_registers),
     Program::new("cpuid", cpuid::consistency),
