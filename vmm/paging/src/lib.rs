@@ -13,6 +13,7 @@ mod format;
 mod invalidation;
 mod level;
 mod second_level;
+pub mod shootdown;
 mod table_list;
 #[cfg(test)]
 mod tests;
