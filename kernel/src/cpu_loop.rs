@@ -1,181 +1,226 @@
-//! The loop that a core spends its life in: poll what is due, run a vCPU or sleep, again.
+//! The operator's core: between turns of guests it serves the terminal, the log, and the life of the machines.
 
 use crate::boot_archive::Files;
+use crate::cores::{self, Spare, Status};
+use crate::cycle_test::Cycles;
 use crate::operator::Operator;
-use crate::vm::{Fleet, Turn};
+use crate::terminal_line::{BACKLOG, Line};
+use crate::vm::{Fleet, Next};
 use alloc::vec::Vec;
 use arch::Tsc;
-use config::Config;
+use config::{Config, HostResources};
 use hal::boot::Machine;
-use hal::vmx::VmxCpu;
-use monitor::{Focus, Terminal};
+use monitor::{Control, Focus, Terminal};
 
 /// While bytes wait for the serial line, it is looked at this often, in microseconds: a FIFO of 16 bytes takes
 /// 1,389 at 115,200 bit/s.
 const LINE_POLL_US: u64 = 1_200;
-/// The most bytes that wait for the serial line; guests that print more wait with them.
-const LINE_BACKLOG: usize = 2_048;
+/// A vCPU that has a core of its own is not made to leave its guest so that what it prints is noticed: the pipe is
+/// looked at this often, in microseconds.
+const EXCLUSIVE_LOOK_US: u64 = 50_000;
+/// While a machine is being built, a guest has a turn of at most this long, in microseconds, between two steps.
+const BUILD_TURN_US: u64 = 2_000;
 
-/// Text on its way to the serial line.
-#[derive(Debug, Default)]
-struct Line {
-    waiting: Vec<u8>,
-    sent: usize,
+/// The operator's side of core 0.
+struct Desk {
+    operator: Operator,
+    terminal: Terminal,
+    line: Line,
+    /// What was typed for a guest that had no room for it.
+    unsent: Vec<u8>,
+    /// When to look around without being called.
+    due: Tsc,
+    cycles: Cycles,
 }
 
-impl Line {
-    /// Sends what the line takes now.
-    fn flush(&mut self) {
-        let rest = self.waiting.get(self.sent..).unwrap_or_default();
-        if !rest.is_empty() {
-            self.sent += hal::serial::Console.try_send_all(rest);
-        }
-        // Also while more comes all the time: a guest that never pauses must not make this grow.
-        if self.sent >= self.waiting.len() || self.sent >= LINE_BACKLOG {
-            self.waiting.drain(..self.sent.min(self.waiting.len()));
-            self.sent = 0;
-        }
-    }
-
-    fn room(&self) -> usize {
-        LINE_BACKLOG.saturating_sub(self.waiting.len() - self.sent)
-    }
-
-    fn is_idle(&self) -> bool {
-        self.waiting.is_empty()
-    }
-}
-
-impl monitor::Output for Line {
-    fn write_bytes(&mut self, bytes: &[u8]) {
-        self.waiting.extend_from_slice(bytes);
-    }
-}
-
-/// Starts the configured virtual machines and runs them for ever.
+/// Starts the cores and the configured virtual machines and runs them for ever.
 pub(crate) fn run(machine: &Machine) -> ! {
     crate::clock::init();
     emulate::warm();
-    let cpu = match VmxCpu::start() {
-        Ok(cpu) => cpu,
+    let core = match cores::start_all(machine) {
+        Ok(core) => core,
         Err(error) => {
             crate::log::print(format_args!("craton: cannot start: {error}\ncraton: halted\n"));
             hal::cpu::halt_forever();
         }
     };
     let files = Files::read(machine.archive);
-    let config = read_config(&files);
+    let up = core.shared().posts().filter(|(_, post)| post.status() == Status::Up);
+    let config = read_config(&files, &up.map(|(core, _)| core.0).collect::<Vec<u32>>());
     let attached = config.console_vm().and_then(|index| config.vms.get(index)).map(|vm| vm.name.clone());
     let escape = config.host.escape;
-    let mut operator = Operator::new(Fleet::new(cpu, config, files), machine);
-    let mut terminal = Terminal::with_escape(escape);
-    let mut line = Line::default();
+    let cycles = Cycles::asked_for(&files, &config);
+    let mut desk = Desk {
+        operator: Operator::new(Fleet::new(core, config, files), machine),
+        terminal: Terminal::with_escape(escape),
+        line: Line::default(),
+        unsent: Vec::new(),
+        due: Tsc(0),
+        cycles,
+    };
 
     crate::log::defer();
-    operator.fleet.start_all();
+    desk.operator.fleet.start_all();
     match attached {
-        Some(name) => terminal.attach(&name, &operator, &mut line),
-        None => terminal.open(&operator, &mut line),
+        Some(name) => desk.terminal.attach(&name, &desk.operator, &mut desk.line),
+        None => desk.terminal.open(&desk.operator, &mut desk.line),
     }
-    show_log(&mut terminal, &mut line);
-    let poll_ticks = Tsc(hal::time::tsc_hz() / 1_000_000 * LINE_POLL_US);
-    let mut unsent: Vec<u8> = Vec::new();
     loop {
+        desk.turn();
+    }
+}
+
+impl Desk {
+    /// A look around if there is cause for one, then a turn of a guest.
+    #[inline]
+    fn turn(&mut self) {
+        let interrupted = hal::percpu::current().take_pending();
+        let called = self.operator.fleet.core.shared().answer_operator();
+        // Mostly an interrupt is for the core alone; but keys come by interrupt too.
+        let typed = interrupted && self.serve_input();
+        let spare =
+            if called || typed || hal::time::now() >= self.due { self.look_around() } else { Spare::Sleep };
+        self.operator.fleet.core.step(self.due, spare);
+    }
+
+    fn look_around(&mut self) -> Spare {
         let now = hal::time::now();
-        hal::percpu::current().take_pending();
-        serve_input(&mut operator, &mut terminal, &mut line, &mut unsent, now);
-        show_log(&mut terminal, &mut line);
-        show_output(&mut operator, &mut terminal, &mut line);
-        line.flush();
-        let next = operator.fleet.poll(now);
-        let until = if line.is_idle() { Tsc::NEVER } else { now + poll_ticks };
-        match operator.fleet.run(now, until) {
-            Turn::Over => {}
-            Turn::Idle => hal::idle_until(next.min(until)),
-            Turn::Stopped { index, reason } => {
-                // What it printed last comes before the news of its end.
-                let last_words = |name: &str, bytes: &[u8]| terminal.guest_output(name, bytes, &mut line);
-                operator.fleet.drain_console(index, usize::MAX, hal::time::now(), last_words);
-                let ended = operator.fleet.finish(index, reason);
-                show_log(&mut terminal, &mut line);
-                if let Some(ended) = ended {
-                    terminal.stopped(&ended.name, &ended.why, &mut line);
-                }
+        self.serve_input();
+        self.serve_stopped();
+        let next = self.operator.fleet.poll(now);
+        let next = self.cycles.poll(&mut self.operator, next);
+        self.announce();
+        if self.terminal.next_tick().is_some_and(|at| at <= self.operator.uptime()) {
+            self.terminal.tick(&self.operator, &mut self.line);
+        }
+        self.show_log();
+        self.show_output(now);
+        self.line.flush();
+        self.plan(next)
+    }
+
+    /// Decides when to look around again, from when this look is over: guests have the core in between.
+    fn plan(&mut self, next: Next) -> Spare {
+        let now = hal::time::now();
+        let after = |us| now + hal::time::ticks(us);
+        let mut due = if self.line.is_idle() { Tsc::NEVER } else { after(LINE_POLL_US) };
+        if self.operator.fleet.has_exclusive() {
+            due = due.min(after(EXCLUSIVE_LOOK_US));
+        }
+        if let Some(at) = self.terminal.next_tick() {
+            due = due.min(now + tsc(at.saturating_sub(self.operator.uptime())));
+        }
+        match next {
+            Next::At(at) => {
+                self.due = due.min(at);
+                Spare::Sleep
+            }
+            Next::AtOnce => {
+                self.due = due.min(after(BUILD_TURN_US));
+                // Goes on after the turn, however short that is.
+                self.operator.fleet.core.shared().call_operator();
+                Spare::Return
             }
         }
     }
-}
 
-/// Brings the log's lines to the serial line.
-fn show_log(terminal: &mut Terminal, line: &mut Line) {
-    let mut lines: Vec<_> = core::iter::from_fn(crate::log::take_line).collect();
-    if lines.is_empty() {
-        return;
-    }
-    // At once, so that what the lines interrupt is drawn again only behind the last.
-    let last = lines.len() - 1;
-    lines[..last].iter_mut().for_each(|text| text.push('\n'));
-    terminal.host_line(&lines.concat(), line);
-}
-
-/// Shows what guests printed: as much as the line takes of the one that is shown. The others do not wait for it; what
-/// they print is kept by the terminal.
-fn show_output(operator: &mut Operator, terminal: &mut Terminal, line: &mut Line) {
-    let now = hal::time::now();
-    for index in 0..operator.fleet.guests().len() {
-        let name = Some(operator.fleet.guests()[index].config.name.as_str());
-        let is_shown = terminal.focus() == Focus::Guest && terminal.attached() == name;
-        let room = if is_shown { line.room() } else { LINE_BACKLOG };
-        let show = |name: &str, bytes: &[u8]| terminal.guest_output(name, bytes, line);
-        operator.fleet.drain_console(index, room, now, show);
-    }
-}
-
-/// Takes what the operator typed: to the monitor, or to the guest that is shown.
-fn serve_input(
-    operator: &mut Operator,
-    terminal: &mut Terminal,
-    line: &mut Line,
-    unsent: &mut Vec<u8>,
-    now: Tsc,
-) {
-    // Bytes that the guest's serial port had no room for go first; until they are gone the line's own ring holds
-    // the rest.
-    while unsent.is_empty()
-        && let Some(byte) = hal::serial::Console.try_receive()
-    {
-        if let Some(byte) = terminal.feed(byte, operator, line) {
-            unsent.push(byte);
+    /// Takes apart the machines that ended.
+    fn serve_stopped(&mut self) {
+        while let Some((index, stopped)) = self.operator.fleet.next_stopped() {
+            // What it printed last comes before the news of its end.
+            let Self { operator, terminal, line, .. } = self;
+            let last_words = |name: &str, bytes: &[u8]| terminal.guest_output(name, bytes, line);
+            operator.fleet.drain_console(index, usize::MAX, hal::time::now(), last_words);
+            let ended = operator.fleet.finish(index, stopped);
+            self.show_log();
+            if let Some(ended) = ended {
+                self.terminal.stopped(&ended.name, &ended.why, &mut self.line);
+            }
         }
-        for ended in operator.take_ended() {
-            terminal.stopped(&ended.name, &ended.why, line);
-        }
-        deliver(operator, terminal, unsent, now);
     }
-    deliver(operator, terminal, unsent, now);
+
+    /// Brings the log's lines to the serial line.
+    fn show_log(&mut self) {
+        let mut lines: Vec<_> = core::iter::from_fn(crate::log::take_line).collect();
+        if lines.is_empty() {
+            return;
+        }
+        // At once, so that what the lines interrupt is drawn again only behind the last.
+        let last = lines.len() - 1;
+        lines[..last].iter_mut().for_each(|text| text.push('\n'));
+        self.terminal.host_line(&lines.concat(), &mut self.line);
+    }
+
+    /// Shows what guests printed: as much as the line takes of the one that is shown. The others do not wait for it;
+    /// what they print is kept by the terminal.
+    fn show_output(&mut self, now: Tsc) {
+        let Self { operator, terminal, line, .. } = self;
+        for index in 0..operator.fleet.guests().len() {
+            let name = Some(operator.fleet.config(index).name.as_str());
+            let is_shown = terminal.focus() == Focus::Guest && terminal.attached() == name;
+            let room = if is_shown { line.room() } else { BACKLOG };
+            let show = |name: &str, bytes: &[u8]| terminal.guest_output(name, bytes, line);
+            operator.fleet.drain_console(index, room, now, show);
+        }
+    }
+
+    /// Takes what the operator typed: to the monitor, or to the guest that is shown. Returns whether there was anything.
+    fn serve_input(&mut self) -> bool {
+        let now = hal::time::now();
+        let mut typed = false;
+        // Bytes that the guest's serial port had no room for go first; until they are gone the line's own ring holds
+        // the rest.
+        self.deliver(now);
+        while self.unsent.is_empty()
+            && let Some(byte) = hal::serial::Console.try_receive()
+        {
+            typed = true;
+            if let Some(byte) = self.terminal.feed(byte, &mut self.operator, &mut self.line) {
+                self.unsent.push(byte);
+            }
+            self.announce();
+            self.deliver(now);
+        }
+        typed
+    }
+
+    /// Tells the terminal what commands ended and destroyed.
+    fn announce(&mut self) {
+        for ended in self.operator.take_ended() {
+            self.terminal.stopped(&ended.name, &ended.why, &mut self.line);
+        }
+        for name in self.operator.take_destroyed() {
+            self.terminal.forget(&name);
+        }
+    }
+
+    fn deliver(&mut self, now: Tsc) {
+        if self.unsent.is_empty() {
+            return;
+        }
+        match self.terminal.attached() {
+            Some(name) => {
+                let taken = self.operator.fleet.type_in(name, &self.unsent, now);
+                self.unsent.drain(..taken.min(self.unsent.len()));
+            }
+            None => self.unsent.clear(),
+        }
+    }
 }
 
-fn deliver(operator: &mut Operator, terminal: &Terminal, unsent: &mut Vec<u8>, now: Tsc) {
-    if unsent.is_empty() {
-        return;
-    }
-    match terminal.attached() {
-        Some(name) => {
-            let taken = operator.fleet.type_in(name, unsent, now);
-            unsent.drain(..taken.min(unsent.len()));
-        }
-        None => unsent.clear(),
-    }
+/// A time in ticks of the TSC, rounded up to a microsecond.
+fn tsc(time: core::time::Duration) -> Tsc {
+    hal::time::ticks(u64::try_from(time.as_micros()).unwrap_or(u64::MAX / 1_000_000).saturating_add(1))
 }
 
 /// Reads `craton.toml`, reporting every mistake in it; what is right is kept.
-fn read_config(files: &Files) -> Config {
+fn read_config(files: &Files, cores: &[u32]) -> Config {
     if let Some(damage) = files.archive().damage() {
         log::error!("{damage}");
     }
     let mut config = Config::from_archive(files.archive());
-    let free_mib = hal::memory::frames::counters().free_bytes >> 20;
-    config.validate_against(free_mib, files.archive());
+    let memory_mib = hal::memory::frames::counters().free_bytes >> 20;
+    config.validate_against(&HostResources { memory_mib, cores }, files.archive());
     for error in &config.errors {
         log::error!("{error}");
     }

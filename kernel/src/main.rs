@@ -6,12 +6,16 @@ extern crate alloc;
 
 mod boot_archive;
 mod clock;
+mod cores;
 mod cpu_loop;
+mod cycle_test;
+mod host_use;
 mod log;
 mod operator;
 mod panic;
 mod panic_test;
 mod screen;
+mod terminal_line;
 mod vm;
 mod vtx_check;
 

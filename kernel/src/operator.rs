@@ -1,6 +1,10 @@
 //! The hypervisor as the monitor sees and steers it.
+//!
+//! Counters of a vCPU that runs are read when it is between two turns: the core that runs it is made to leave the guest
+//! and lets go of it for the moment that copying takes.
 
-use crate::vm::{Ended, Fleet, Guest, Phase};
+use crate::cores::{Shared, Status};
+use crate::vm::{Body, Ended, Fleet, Guest, LastRun, Phase, Slot, duration, shown, shown_restart, times_of};
 use alloc::borrow::Cow;
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -10,10 +14,12 @@ use core::time::Duration;
 use hal::boot::Machine;
 use log::LevelFilter;
 use monitor::{
-    Control, ControlError, ExitRecord, ExitStats, Feature, FeatureState, HostCpu, HostInfo, HostMemory,
-    Mitigation, VcpuInfo, VmInfo, VmState, VmStats, VmSummary,
+    Control, ControlError, CoreShares, ExitRecord, ExitStats, Feature, FeatureState, HostCpu, HostInfo,
+    HostMemory, Mitigation, Overrides, SchedulingChange, Snapshot, VcpuInfo, VcpuStats, VcpuTimes, VmInfo,
+    VmState, VmStats, VmSummary, VmTimes, WakeDelays,
 };
-use vmm::{ExitReason, RunState};
+use sched::{CoreId, EntityId};
+use vmm::{ExitReason, RunState, Stats};
 use vmx::Secondary;
 
 /// The machines, and what the monitor's commands set off.
@@ -22,17 +28,12 @@ pub(crate) struct Operator {
     pub(crate) fleet: Fleet,
     memory_bytes: u64,
     ended: Vec<Ended>,
-}
-
-fn duration(ticks: u64) -> Duration {
-    let hz = hal::time::tsc_hz().max(1);
-    let nanos = u128::from(ticks) * 1_000_000_000 / u128::from(hz);
-    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    destroyed: Vec<String>,
 }
 
 impl Operator {
     pub(crate) const fn new(fleet: Fleet, machine: &Machine) -> Self {
-        Self { fleet, memory_bytes: machine.memory_bytes, ended: Vec::new() }
+        Self { fleet, memory_bytes: machine.memory_bytes, ended: Vec::new(), destroyed: Vec::new() }
     }
 
     /// The machines that a command ended since the last call.
@@ -40,23 +41,31 @@ impl Operator {
         core::mem::take(&mut self.ended)
     }
 
+    /// The machines that a command destroyed since the last call.
+    pub(crate) fn take_destroyed(&mut self) -> Vec<String> {
+        core::mem::take(&mut self.destroyed)
+    }
+
+    fn shared(&self) -> &'static Shared {
+        self.fleet.core.shared()
+    }
+
     fn summary(guest: &Guest) -> VmSummary {
-        let state = match &guest.phase {
-            Phase::Off => VmState::Stopped,
-            Phase::Crashed => VmState::Crashed,
-            Phase::Refused => VmState::Refused,
-            Phase::Running(_) => VmState::Running,
-        };
+        let state = state(guest);
         let uptime = match state {
-            VmState::Running => duration(hal::time::now().since(guest.started_at).0),
+            VmState::Running | VmState::Paused => duration(hal::time::now().since(guest.started_at).0),
             VmState::Stopped | VmState::Crashed | VmState::Refused => Duration::ZERO,
+        };
+        let exits = match guest.machine() {
+            Some(machine) => machine.each(|_, body| body.vcpu.stats().exits()).iter().sum(),
+            None => guest.last_run.iter().map(|run| run.stats.exits()).sum(),
         };
         VmSummary {
             name: guest.config.name.clone(),
             state,
             vcpus: u32::from(guest.config.vcpus),
             memory_bytes: guest.config.memory_mib << 20,
-            exits: guest.stats().map_or(0, vmm::Stats::exits),
+            exits,
             uptime,
         }
     }
@@ -64,11 +73,104 @@ impl Operator {
     fn guest(&self, name: &str) -> Result<&Guest, ControlError> {
         Ok(&self.fleet.guests()[self.fleet.find(name)?])
     }
+
+    fn vcpu_info(&self, guest: &Guest, id: EntityId, body: &Body) -> VcpuInfo {
+        let slot = self.shared().slot(id);
+        let (mut times, _) = times_of(self.shared(), id);
+        times.exits = body.vcpu.stats().exits();
+        VcpuInfo {
+            id: u32::try_from(body.vcpu.index()).unwrap_or(u32::MAX),
+            activity: Cow::Borrowed(activity(guest, self.shared(), id, slot, body)),
+            rip: body.vcpu.last_rip(),
+            host_cpu: slot.ran_on().map(|core| core.0),
+            times,
+        }
+    }
+
+    /// What the core `core` does, in words.
+    fn core_activity(&self, core: CoreId) -> String {
+        let post = self.shared().post(core);
+        match post.status() {
+            Status::Absent => String::from("does not start"),
+            Status::LeftOut => String::from("cannot run guests"),
+            Status::Up => {
+                let who = post.turn().and_then(|id| self.owner(id));
+                let what = who.unwrap_or_else(|| String::from("idle"));
+                // The operator's commands run on it, between turns.
+                if core.0 == 0 { String::from("monitor") } else { what }
+            }
+        }
+    }
+
+    /// The vCPU with the number `id`, by the name of its machine.
+    fn owner(&self, id: EntityId) -> Option<String> {
+        self.fleet.guests().iter().find_map(|guest| {
+            let number = guest.machine()?.ids.iter().position(|other| *other == id)?;
+            Some(format!("{} vCPU {number}", guest.config.name))
+        })
+    }
+}
+
+fn state(guest: &Guest) -> VmState {
+    match &guest.phase {
+        Phase::Off => VmState::Stopped,
+        Phase::Crashed => VmState::Crashed,
+        Phase::Refused => VmState::Refused,
+        Phase::Starting(_) | Phase::Running(_) => VmState::Running,
+        Phase::Paused(_) => VmState::Paused,
+    }
+}
+
+/// What a vCPU does. It was running if its core had to be interrupted for this look.
+fn activity(guest: &Guest, shared: &Shared, id: EntityId, slot: &Slot, body: &Body) -> &'static str {
+    if matches!(guest.phase, Phase::Paused(_)) {
+        return "paused";
+    }
+    match body.vcpu.run_state() {
+        RunState::Halted => "halted",
+        RunState::WaitForSipi => "waiting for SIPI",
+        RunState::Stopped(_) => "stopped",
+        RunState::Runnable => {
+            let on = slot.loaded_on().map(|core| shared.post(core));
+            if on.is_some_and(|post| post.had_last_turn(id)) { "running" } else { "waiting" }
+        }
+    }
+}
+
+fn exit_rows(stats: &Stats) -> Vec<ExitStats> {
+    let row = |reason: &ExitReason| {
+        let row = stats.reason(*reason);
+        ExitStats { reason: Cow::Borrowed(reason.name()), count: row.count, ticks: row.host_ticks }
+    };
+    ExitReason::ALL.iter().map(row).filter(|row| row.count > 0).collect()
+}
+
+fn vcpu_stats(stats: &Stats, times: VcpuTimes, wake_delays: WakeDelays) -> VcpuStats {
+    VcpuStats {
+        times: VcpuTimes { exits: stats.exits(), ..times },
+        wake_delays,
+        rows: exit_rows(stats),
+        guest_ticks: Some(stats.guest_ticks()),
+    }
+}
+
+fn exit_records(stats: &Stats) -> Vec<ExitRecord> {
+    let record = |record: &vmm::ExitRecord| ExitRecord {
+        reason: Cow::Borrowed(record.reason.name()),
+        detail: record.detail,
+        rip: record.rip,
+        tsc: record.at.0,
+    };
+    stats.records().map(record).collect()
 }
 
 impl Control for Operator {
     fn version(&self) -> String {
         format!("Craton {}", env!("CARGO_PKG_VERSION"))
+    }
+
+    fn uptime(&self) -> Duration {
+        Duration::from_micros(hal::time::uptime_us())
     }
 
     fn vms(&self) -> Vec<VmSummary> {
@@ -77,33 +179,46 @@ impl Control for Operator {
 
     fn vm_info(&self, name: &str) -> Result<VmInfo, ControlError> {
         let guest = self.guest(name)?;
-        let vcpus = guest.machine().map_or_else(Vec::new, |machine| {
-            let activity = match machine.vcpu.run_state() {
-                RunState::Runnable => "running",
-                RunState::Halted => "halted",
-                RunState::Stopped(_) => "stopped",
-            };
-            vec![VcpuInfo {
-                id: 0,
-                activity: Cow::Borrowed(activity),
-                rip: machine.vcpu.last_rip(),
-                exits: machine.vcpu.stats().exits(),
-                host_cpu: 0,
-            }]
-        });
+        let vcpus = guest
+            .machine()
+            .map_or_else(Vec::new, |machine| machine.each(|id, body| self.vcpu_info(guest, id, body)));
         Ok(VmInfo {
             summary: Self::summary(guest),
             detail: guest.detail.clone(),
             kernel: guest.config.kernel.clone(),
             initramfs: guest.config.initramfs.clone(),
             command_line: guest.config.cmdline.clone(),
+            scheduling: shown(&guest.config),
+            restart: shown_restart(&guest.config),
             vcpus,
         })
+    }
+
+    fn create(&mut self, name: &str, from: &str, overrides: &Overrides) -> Result<(), ControlError> {
+        let from = self.fleet.find(from)?;
+        self.fleet.create(name, from, overrides)
+    }
+
+    fn destroy(&mut self, name: &str) -> Result<(), ControlError> {
+        let index = self.fleet.find(name)?;
+        self.ended.extend(self.fleet.destroy(index));
+        self.destroyed.push(String::from(name));
+        Ok(())
     }
 
     fn start(&mut self, name: &str) -> Result<(), ControlError> {
         let index = self.fleet.find(name)?;
         self.fleet.start(index)
+    }
+
+    fn pause(&mut self, name: &str) -> Result<(), ControlError> {
+        let index = self.fleet.find(name)?;
+        self.fleet.pause(index)
+    }
+
+    fn resume(&mut self, name: &str) -> Result<(), ControlError> {
+        let index = self.fleet.find(name)?;
+        self.fleet.resume(index)
     }
 
     fn stop(&mut self, name: &str) -> Result<(), ControlError> {
@@ -118,16 +233,63 @@ impl Control for Operator {
         self.fleet.reset(index)
     }
 
+    fn set(&mut self, name: &str, change: &SchedulingChange) -> Result<(), ControlError> {
+        let index = self.fleet.find(name)?;
+        self.fleet.set(index, change)
+    }
+
     fn stats(&self, name: &str) -> Result<VmStats, ControlError> {
-        let stats = self.guest(name)?.stats();
-        let rows = stats.map_or_else(Vec::new, |stats| {
-            let row = |reason: &ExitReason| {
-                let row = stats.reason(*reason);
-                ExitStats { reason: Cow::Borrowed(reason.name()), count: row.count, ticks: row.host_ticks }
+        let guest = self.guest(name)?;
+        let vcpus = match guest.machine() {
+            Some(machine) => {
+                let taken = machine.each(|id, body| (id, body.vcpu.stats().clone()));
+                let shown = taken.iter().map(|(id, stats)| {
+                    let (times, wake_delays) = times_of(self.shared(), *id);
+                    vcpu_stats(stats, times, wake_delays)
+                });
+                shown.collect()
+            }
+            None => {
+                let shown = |run: &LastRun| vcpu_stats(&run.stats, run.times, run.wake_delays.clone());
+                guest.last_run.iter().map(shown).collect()
+            }
+        };
+        Ok(VmStats { vcpus })
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        let vm = |guest: &Guest| {
+            let times = |id, body: &mut Body| {
+                let (times, _) = times_of(self.shared(), id);
+                VcpuTimes { exits: body.vcpu.stats().exits(), ..times }
             };
-            ExitReason::ALL.iter().map(row).filter(|row| row.count > 0).collect()
+            VmTimes {
+                name: guest.config.name.clone(),
+                state: state(guest),
+                weight: guest.config.weight,
+                vcpus: guest.machine().map_or_else(Vec::new, |machine| machine.each(times)),
+            }
+        };
+        let vms = self.fleet.guests().iter().map(vm).collect();
+        let now = hal::time::now();
+        let up = self.shared().posts().filter(|(_, post)| post.status() == Status::Up);
+        let cores = up.map(|(core, post)| {
+            let shares = post.shares(now);
+            let times = self.shared().scheduler.core_times(core);
+            CoreShares {
+                id: core.0,
+                guest: duration(shares.guest),
+                hypervisor: duration(shares.hypervisor),
+                idle: duration(shares.idle),
+                switches: times.switches,
+                pulls: times.pulls,
+                kicks: shares.kicks,
+                switch_ticks: shares.switch_ticks,
+                decisions: shares.decisions,
+                decision_ticks: shares.decision_ticks,
+            }
         });
-        Ok(VmStats { rows, guest_ticks: stats.map(vmm::Stats::guest_ticks) })
+        Snapshot { at: self.uptime(), vms, cores: cores.collect() }
     }
 
     fn recent_exits(&self, name: &str, vcpu: u32) -> Result<Vec<ExitRecord>, ControlError> {
@@ -136,44 +298,33 @@ impl Control for Operator {
         if vcpu >= vcpus {
             return Err(ControlError::NoSuchVcpu { vcpus });
         }
-        Ok(guest.stats().map_or_else(Vec::new, |stats| {
-            let record = |record: &vmm::ExitRecord| ExitRecord {
-                reason: Cow::Borrowed(record.reason.name()),
-                detail: record.detail,
-                rip: record.rip,
-                tsc: record.at.0,
-            };
-            stats.records().map(record).collect()
-        }))
+        let wanted = usize::try_from(vcpu).unwrap_or(usize::MAX);
+        let stats = match guest.machine() {
+            Some(machine) => machine.one(wanted, |body| body.vcpu.stats().clone()),
+            None => guest.last_run.get(wanted).map(|run| run.stats.clone()),
+        };
+        Ok(stats.as_ref().map_or_else(Vec::new, exit_records))
     }
 
     fn host(&self) -> HostInfo {
         let counters = hal::memory::frames::counters();
-        let guests = self.fleet.guests().iter().filter_map(Guest::machine);
-        let running = self
-            .fleet
-            .guests()
-            .iter()
-            .filter(|guest| {
-                guest.machine().is_some_and(|machine| machine.vcpu.run_state() == RunState::Runnable)
-            })
-            .count();
-        let cpu = hal::percpu::current();
+        let machines = self.fleet.guests().iter().filter_map(Guest::machine);
+        let cpu = |(core, _)| HostCpu {
+            id: core,
+            apic_id: hal::percpu::cpu(core).map_or(u32::MAX, |cpu| cpu.apic_id),
+            activity: self.core_activity(CoreId(core)),
+        };
         HostInfo {
             cpu_model: brand_string(),
             tsc_hz: hal::time::tsc_hz(),
-            uptime: Duration::from_micros(hal::time::uptime_us()),
-            cpus: vec![HostCpu {
-                id: cpu.index,
-                apic_id: cpu.apic_id,
-                activity: format!("monitor; {running} vCPUs want to run"),
-            }],
+            uptime: self.uptime(),
+            cpus: self.shared().posts().map(|(core, post)| (core.0, post)).map(cpu).collect(),
             memory: HostMemory {
                 total: self.memory_bytes,
                 free: counters.free_bytes,
-                guests: guests.map(|machine| machine.vm.memory.size()).sum(),
+                guests: machines.map(|machine| machine.memory_bytes()).sum(),
             },
-            features: features(self.fleet.cpu()),
+            features: features(self.fleet.core.cpu()),
             mitigations: mitigations(),
         }
     }

@@ -5,7 +5,7 @@ use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use hal::interrupts::TrapFrame;
-use hal::{backtrace, cpu, flight, image, interrupts};
+use hal::{backtrace, cpu, flight, image, interrupts, percpu};
 
 use crate::log::print_emergency;
 
@@ -21,6 +21,8 @@ macro_rules! say {
 #[panic_handler]
 fn panic(info: &PanicInfo<'_>) -> ! {
     cpu::disable_interrupts();
+    // Should two cores panic at once, the report of the first is the one that counts.
+    hal::smp::stop_others();
     if PANICKING.swap(true, Ordering::Relaxed) {
         say!("craton: panic while panicking: {}", info.message());
         say!("craton: halted");
@@ -30,6 +32,9 @@ fn panic(info: &PanicInfo<'_>) -> ! {
     match info.location() {
         Some(place) => say!("\ncraton: panic at {place}: {}", info.message()),
         None => say!("\ncraton: panic: {}", info.message()),
+    }
+    if let Some(cpu) = percpu::try_current().filter(|cpu| cpu.index != 0) {
+        say!("on core {}", cpu.index);
     }
     let (start, first) = match interrupts::last_fault() {
         Some(frame) => {

@@ -3,6 +3,7 @@
 //! `vmx` implements [`VcpuBackend`] on VT-x; `tests/vm_sim` implements it with scripts. Exits are decoded on the
 //! far side, once; this side never sees a VMCS.
 
+use crate::lapic::VectorSet;
 use crate::{CpuState, Event, ExtendedLayout, ExtendedState, PendingEvent, VmExit};
 use arch::{Cr0Flags, Cr4Flags, EferFlags, Gprs, Msr, RFlags, Segment, SegmentRegister, Tsc};
 use bitflags::bitflags;
@@ -20,6 +21,30 @@ bitflags! {
         /// An NMI is handled.
         const NMI = 1 << 3;
     }
+}
+
+/// How much of a guest's interrupts the processor can deliver by itself, while the guest's local APIC is in x2APIC mode.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum InterruptSupport {
+    /// Nothing: every interrupt is an injected event.
+    Software,
+    /// What was requested before the entry, with priorities, EOI and self-IPIs (SDM Vol. 3C, "APIC Virtualization and
+    /// Virtual Interrupts").
+    Virtual,
+    /// Also what other cores post into the inbox's descriptor while the guest runs (SDM Vol. 3C, "Posted-Interrupt
+    /// Processing").
+    Posted,
+}
+
+/// The registers of a local APIC that the processor changes by itself when it delivers interrupts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ApicRegisters {
+    /// TPR.
+    pub task_priority: u8,
+    /// ISR.
+    pub in_service: VectorSet,
+    /// IRR.
+    pub requested: VectorSet,
 }
 
 /// Hardware, or a script, that runs one virtual processor.
@@ -131,6 +156,9 @@ pub trait VcpuBackend {
     /// Writes an MSR that the processor itself holds for the guest; `false` if it holds none of that number.
     fn write_msr(&mut self, msr: Msr, value: u64) -> bool;
 
+    /// Forgets every translation of the guest's own tables that the processor holds, global ones too.
+    fn flush_translations(&mut self);
+
     /// What blocks events now.
     fn interruptibility(&self) -> Interruptibility;
 
@@ -178,4 +206,41 @@ pub trait VcpuBackend {
     /// Loads x87, vector and protection-key registers; the caller has checked `state` against
     /// [`Self::extended_layout`].
     fn restore_extended(&mut self, state: &ExtendedState);
+
+    /// How much of the guest's interrupts the processor can deliver. Never changes. The methods below are used only
+    /// where it is more than nothing.
+    fn interrupt_support(&self) -> InterruptSupport {
+        InterruptSupport::Software
+    }
+
+    /// Lends the local APIC's registers to the processor: from the next entry on it delivers what they request, and the
+    /// guest's accesses to TPR, PPR, EOI, ISR, TMR, IRR, SELF IPI and CR8 do not exit. `level_triggered` is TMR.
+    fn lend_apic(&mut self, _registers: &ApicRegisters, _level_triggered: VectorSet) {}
+
+    /// Takes the registers back: from the next entry on every interrupt is an injected event.
+    fn take_back_apic(&mut self) -> ApicRegisters {
+        ApicRegisters::default()
+    }
+
+    /// The lent registers as they are. The vCPU need not be loaded.
+    fn lent_apic(&self) -> ApicRegisters {
+        ApicRegisters::default()
+    }
+
+    /// The lent register at `offset`, after [`VmExit::ApicWrite`].
+    fn lent_register(&self, _offset: u16) -> u32 {
+        0
+    }
+
+    /// Requests interrupts: adds them to the lent IRR.
+    fn request(&mut self, _vectors: VectorSet) {}
+
+    /// Sets TMR: an EOI of one of these vectors exits with [`VmExit::EoiInduced`]. Cheap when nothing changes.
+    fn set_level_triggered(&mut self, _vectors: VectorSet) {}
+
+    /// Whether an interrupt requested in the lent IRR, or one of `further`, outranks what the lent registers say the
+    /// processor does. The vCPU need not be loaded.
+    fn interrupt_waits(&self, _further: VectorSet) -> bool {
+        false
+    }
 }

@@ -107,6 +107,12 @@ impl Clock {
         Nanos(scale(tsc.0.wrapping_sub(self.origin.0), self.nanos_per_tick))
     }
 
+    /// How long `ticks` of the TSC take.
+    #[inline]
+    pub const fn span(&self, ticks: Tsc) -> Nanos {
+        Nanos(scale(ticks.0, self.nanos_per_tick))
+    }
+
     /// The first TSC of the host at which [`Self::nanos`] is `time` or later.
     #[inline]
     pub const fn tsc(&self, time: Nanos) -> Tsc {

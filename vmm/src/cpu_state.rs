@@ -5,7 +5,9 @@
 
 use crate::Interruptibility;
 use alloc::boxed::Box;
-use arch::{Cr0Flags, Cr4Flags, EferFlags, Gprs, Msr, RFlags, Segment, TableRegister, Vector};
+use arch::{
+    Cr0Flags, Cr4Flags, EferFlags, Gprs, Msr, RFlags, Segment, SegmentRegister, TableRegister, Vector,
+};
 
 /// The registers that a processor starts or goes on from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -103,6 +105,35 @@ impl CpuState {
             tsc_aux: 0,
             interruptibility: Interruptibility::empty(),
         }
+    }
+
+    /// The state after an INIT that found the processor in `before` (SDM Vol. 3A, "IA-32 and Intel 64 Processor States
+    /// Following Power-up, Reset, or INIT").
+    pub(crate) fn after_init(before: &Self) -> Self {
+        let caching = Cr0Flags::CACHE_DISABLE | Cr0Flags::NOT_WRITE_THROUGH;
+        let reset = Self::reset();
+        Self {
+            cr0: reset.cr0.difference(caching) | before.cr0 & caching,
+            pat: before.pat,
+            sysenter_cs: before.sysenter_cs,
+            sysenter_esp: before.sysenter_esp,
+            sysenter_eip: before.sysenter_eip,
+            star: before.star,
+            lstar: before.lstar,
+            cstar: before.cstar,
+            fmask: before.fmask,
+            kernel_gs_base: before.kernel_gs_base,
+            tsc_aux: before.tsc_aux,
+            ..reset
+        }
+    }
+
+    /// A start-up IPI with `vector` arrives: real mode, at the start of that 4 KiB page.
+    pub(crate) const fn start_at_page(&mut self, vector: u8) {
+        let code = &mut self.segments[SegmentRegister::Cs as usize];
+        code.selector = (vector as u16) << 8;
+        code.base = (vector as u64) << 12;
+        self.rip = 0;
     }
 
     /// The first register whose value WRMSR would refuse on a processor with linear addresses of `linear_bits`:

@@ -52,11 +52,26 @@ impl IoExit {
     /// Bytes per access: one, two or four.
     #[inline]
     pub const fn width(self) -> Width {
-        match self.0 & 7 {
-            0 => Width::One,
-            1 => Width::Two,
-            _ => Width::Four,
-        }
+        // A load is shorter than the comparisons.
+        const WIDTHS: [Width; 8] = {
+            let mut widths = [Width::Four; 8];
+            widths[0] = Width::One;
+            widths[1] = Width::Two;
+            widths
+        };
+        WIDTHS[(self.0 & 7) as usize]
+    }
+
+    /// All ones over the width.
+    #[inline]
+    pub const fn mask(self) -> u32 {
+        const MASKS: [u32; 8] = {
+            let mut masks = [u32::MAX; 8];
+            masks[0] = 0xff;
+            masks[1] = 0xffff;
+            masks
+        };
+        MASKS[(self.0 & 7) as usize]
     }
 
     /// In or out.
@@ -183,6 +198,11 @@ pub enum VmExit {
     TripleFault,
     /// INIT arrived at the physical processor.
     Init,
+    /// The processor ended a level-triggered interrupt for the guest; RIP is past the instruction.
+    EoiInduced(Vector),
+    /// The guest wrote the local APIC's register at this offset, and the processor did not carry it out; RIP is past the
+    /// instruction, and the value is in the lent register.
+    ApicWrite(u16),
     /// The entry did not happen.
     EntryFailure(EntryFailure),
     /// Nothing decodes this one.
@@ -241,6 +261,10 @@ pub enum ExitReason {
     TripleFault,
     /// INIT.
     Init,
+    /// End of a level-triggered interrupt.
+    EoiInduced,
+    /// A write to the local APIC that the processor leaves to Craton.
+    ApicWrite,
     /// Entry failure.
     EntryFailure,
     /// Not decoded.
@@ -249,7 +273,7 @@ pub enum ExitReason {
 
 impl ExitReason {
     /// How many reasons there are.
-    pub const COUNT: usize = 26;
+    pub const COUNT: usize = 28;
 
     /// Every reason, in the order of their numbers.
     pub const ALL: [Self; Self::COUNT] = [
@@ -277,6 +301,8 @@ impl ExitReason {
         Self::TaskSwitch,
         Self::TripleFault,
         Self::Init,
+        Self::EoiInduced,
+        Self::ApicWrite,
         Self::EntryFailure,
         Self::Unhandled,
     ];
@@ -308,6 +334,8 @@ impl ExitReason {
             Self::TaskSwitch => "task-switch",
             Self::TripleFault => "triple-fault",
             Self::Init => "init",
+            Self::EoiInduced => "eoi-induced",
+            Self::ApicWrite => "apic-write",
             Self::EntryFailure => "entry-failure",
             Self::Unhandled => "unhandled",
         }
@@ -342,6 +370,8 @@ impl VmExit {
             Self::TaskSwitch => ExitReason::TaskSwitch,
             Self::TripleFault => ExitReason::TripleFault,
             Self::Init => ExitReason::Init,
+            Self::EoiInduced(_) => ExitReason::EoiInduced,
+            Self::ApicWrite(_) => ExitReason::ApicWrite,
             Self::EntryFailure(_) => ExitReason::EntryFailure,
             Self::Unhandled(_) => ExitReason::Unhandled,
         };

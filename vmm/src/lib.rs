@@ -13,14 +13,17 @@ mod cpu_state;
 mod cpuid;
 mod exit;
 mod exits;
+mod inbox;
 pub mod lapic;
+mod lent_apic;
 mod msr;
+pub mod paravirt;
 mod snapshot;
 mod stats;
 mod vcpu;
 mod vm;
 
-pub use backend::{Interruptibility, VcpuBackend};
+pub use backend::{ApicRegisters, InterruptSupport, Interruptibility, VcpuBackend};
 pub use clock::{BadClock, Clock, ClockState};
 pub use cpu_state::{BadExtendedState, CpuState, EventKind, ExtendedLayout, ExtendedState, PendingEvent};
 pub use cpuid::{CpuidConfig, CpuidContext, CpuidPolicy, Leaf};
@@ -28,8 +31,9 @@ pub use exit::{
     CrAccess, Direction, EntryFailure, EptFault, Event, ExitReason, IoExit, MemoryAccess, Outcome, RawExit,
     StopReason, VmExit, Yield,
 };
+pub use inbox::{Inbox, PostedDescriptor, Tell};
 pub use msr::MsrState;
 pub use snapshot::{RestoreError, VcpuSnapshot, VmSnapshot};
 pub use stats::{ExitRecord, RECORDED_EXITS, ReasonStats, Stats};
 pub use vcpu::{Leave, RunState, Vcpu, VcpuConfig};
-pub use vm::Vm;
+pub use vm::{Host, Vm};

@@ -2,6 +2,7 @@
 //!
 //! SDM Vol. 3A, "Advanced Programmable Interrupt Controller (APIC)".
 
+use core::arch::asm;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use arch::{Hpa, Msr, Tsc, Vector};
@@ -56,6 +57,8 @@ const ICR_PENDING: u32 = 1 << 12;
 const ICR_NMI: u32 = 0b100 << 8;
 const ICR_INIT: u32 = 0b101 << 8;
 const ICR_STARTUP: u32 = 0b110 << 8;
+/// How often the delivery status is read: an APIC takes no time worth mentioning.
+const MOST_DELIVERY_READS: u32 = 1_000_000;
 const APIC_BASE_ENABLE: u64 = 1 << 11;
 const APIC_BASE_X2APIC: u64 = 1 << 10;
 
@@ -112,13 +115,13 @@ fn has_tsc_deadline() -> bool {
     cpu::cpuid(1, 0).ecx & (1 << 24) != 0
 }
 
-/// Turns this CPU's APIC on, in the same mode on each CPU, everything masked but the timer.
+/// Turns the boot CPU's APIC on and decides how all CPUs' APICs work.
 ///
 /// # Safety
 /// The interrupt handlers are in place, interrupts are off, and `registers` is where the firmware says the
 /// register page is.
 pub(crate) unsafe fn init(registers: Hpa) {
-    let access = *ACCESS.call_once(|| {
+    ACCESS.call_once(|| {
         if has_x2apic() {
             return Access::X2Apic;
         }
@@ -126,7 +129,17 @@ pub(crate) unsafe fn init(registers: Hpa) {
             tables::map_device(registers, 4096, Caching::Uncached).expect("memory to map the local APIC");
         Access::Memory(page.expose_provenance())
     });
-    let mode = match access {
+    TIMER.call_once(|| if has_tsc_deadline() { TimerMode::TscDeadline } else { TimerMode::OneShot });
+    // SAFETY: the caller's promise.
+    unsafe { init_this_cpu() };
+}
+
+/// Turns this CPU's APIC on, in the same mode on each CPU, everything masked but the timer.
+///
+/// # Safety
+/// The interrupt handlers are in place and interrupts are off; [`init`] has run.
+pub(crate) unsafe fn init_this_cpu() {
+    let mode = match access() {
         Access::X2Apic => APIC_BASE_ENABLE | APIC_BASE_X2APIC,
         Access::Memory(_) => APIC_BASE_ENABLE,
     };
@@ -136,8 +149,7 @@ pub(crate) unsafe fn init(registers: Hpa) {
     unsafe { msr::write(Msr::APIC_BASE, base | APIC_BASE_ENABLE) };
     // SAFETY: as above; no interrupt is in service.
     unsafe { msr::write(Msr::APIC_BASE, base | mode) };
-    let timer =
-        *TIMER.call_once(|| if has_tsc_deadline() { TimerMode::TscDeadline } else { TimerMode::OneShot });
+    let timer = timer_mode();
     let lvt_timer = u32::from(interrupts::TIMER)
         | match timer {
             TimerMode::TscDeadline => LVT_TSC_DEADLINE,
@@ -238,21 +250,33 @@ pub(crate) fn set_timer_hz(hz: u64) {
     TIMER_HZ.store(hz, Ordering::Relaxed);
 }
 
-/// Sends an interrupt command to the CPU with the APIC ID `target`.
+/// Whether interrupts can be sent to the CPU with the APIC ID `target`. Without x2APIC an ID has eight bits, and all
+/// ones stand for everybody.
+pub fn can_address(target: u32) -> bool {
+    match access() {
+        Access::X2Apic => target != u32::MAX,
+        Access::Memory(_) => target < 0xff,
+    }
+}
+
+/// Sends an interrupt command to the CPU with the APIC ID `target`. What this CPU wrote before is seen by the target's
+/// handler.
 ///
 /// # Safety
 /// The target must be able to take what is sent.
+#[inline]
 unsafe fn send(target: u32, command: u32) {
     match access() {
         Access::X2Apic => {
             let value = u64::from(target) << 32 | u64::from(command);
+            // SDM Vol. 3A, "MSR Access in x2APIC Mode": these writes do not wait for earlier stores.
+            // SAFETY: orders memory accesses.
+            unsafe { asm!("mfence", "lfence", options(nostack, preserves_flags)) };
             // SAFETY: the caller vouches for the command.
             unsafe { msr::write(x2apic_msr(Register::InterruptCommand), value) };
         }
         Access::Memory(_) => {
-            while read(Register::InterruptCommand) & ICR_PENDING != 0 {
-                core::hint::spin_loop();
-            }
+            wait_until_sent();
             // SAFETY: only names the target.
             unsafe { write(Register::InterruptCommandHigh, target << 24) };
             // SAFETY: the caller vouches for the command.
@@ -261,7 +285,18 @@ unsafe fn send(target: u32, command: u32) {
     }
 }
 
+/// Waits until the APIC has sent the last command: it has room for one. One that is never accepted is given up.
+fn wait_until_sent() {
+    for _ in 0..MOST_DELIVERY_READS {
+        if read(Register::InterruptCommand) & ICR_PENDING == 0 {
+            return;
+        }
+        core::hint::spin_loop();
+    }
+}
+
 /// Interrupts the CPU with the APIC ID `target`. Vectors of exceptions are not sent.
+#[inline]
 pub fn send_interrupt(target: u32, vector: Vector) {
     assert!(vector.0 >= interrupts::LEGACY_FIRST, "exceptions are not for sending");
     // SAFETY: every CPU that is up has a handler for each vector; one that is not ignores it.

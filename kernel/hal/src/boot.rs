@@ -13,7 +13,7 @@ use crate::acpi::Platform;
 use crate::flight::{self, Tag};
 use crate::framebuffer::Framebuffer;
 use crate::memory::{direct_map, frames, layout, stacks, tables};
-use crate::{acpi, apic, cpu, image, ioapic, msr, percpu, pic, power, serial, time};
+use crate::{acpi, apic, cpu, image, ioapic, msr, percpu, pic, power, serial, smp, time};
 
 /// What the kernel asks of the boot loader: physical memory mapped where our own tables will have it.
 pub const CONFIG: BootloaderConfig = {
@@ -24,7 +24,7 @@ pub const CONFIG: BootloaderConfig = {
 };
 
 /// Size of a CPU's stack in bytes.
-const STACK_BYTES: u64 = 256 * 1024;
+pub(crate) const STACK_BYTES: u64 = 256 * 1024;
 
 /// The machine, ready: what boot hands to the kernel.
 #[derive(Debug)]
@@ -66,6 +66,7 @@ pub fn start(info: &'static mut BootInfo, main: fn(Machine) -> !) -> ! {
     );
     // SAFETY: these are the boot loader's regions, mapped in its direct map; called once.
     unsafe { frames::init(&info.memory_regions) };
+    smp::reserve(&info.memory_regions);
     let memory_bytes = info
         .memory_regions
         .iter()
@@ -95,7 +96,7 @@ pub fn start(info: &'static mut BootInfo, main: fn(Machine) -> !) -> ! {
     unsafe { image::keep_symbols(Hpa::new(info.kernel_addr), info.kernel_len) };
     // SAFETY: the boot loader's tables are active and map memory where ours will.
     let root = unsafe { tables::build(&info.memory_regions) };
-    let stack = stacks::allocate(STACK_BYTES);
+    let stack = stacks::allocate(STACK_BYTES).expect("memory for the first CPU's stack");
     let handoff = Box::into_raw(Box::new(handoff));
     // SAFETY: our tables map the image, all memory and the stack.
     unsafe { switch(root, stack.top, on_own_stack, handoff) }
@@ -123,6 +124,11 @@ unsafe extern "C" fn switch(
     )
 }
 
+/// Where `switch` is: CPUs that are started go through it too.
+pub(crate) fn switch_address() -> u64 {
+    switch as *const () as usize as u64
+}
+
 extern "C" fn on_own_stack(handoff: *mut Handoff) -> ! {
     // SAFETY: `start` made it from a box and gave it away.
     let handoff = unsafe { Box::from_raw(handoff) };
@@ -130,7 +136,7 @@ extern "C" fn on_own_stack(handoff: *mut Handoff) -> ! {
 }
 
 /// Sets this CPU's control registers as the kernel wants them.
-fn set_control_registers() {
+pub(crate) fn set_control_registers() {
     let features = cpu::cpuid(7, 0);
     let mut cr4 = Cr4Flags::PAGE_GLOBAL;
     // CPUID.(EAX=07H,ECX=0):EBX[7]: no execution of user pages; there are none, so it costs nothing.
@@ -142,11 +148,13 @@ fn set_control_registers() {
     let efer = msr::read(Msr::EFER);
     // SAFETY: as above.
     unsafe { msr::write(Msr::EFER, efer | EferFlags::NO_EXECUTE_ENABLE.bits()) };
-    // SAFETY: as above. The hypervisor has no floating-point code: TS and EM are clear for the guests' sake.
+    // SAFETY: as above. The hypervisor has no floating-point code: TS and EM are clear for the guests' sake. Firmware may
+    // leave caches off.
     unsafe {
         Cr0::update(|flags| {
             *flags |= Cr0Flags::WRITE_PROTECT | Cr0Flags::NUMERIC_ERROR | Cr0Flags::MONITOR_COPROCESSOR;
             flags.remove(Cr0Flags::EMULATE_COPROCESSOR | Cr0Flags::TASK_SWITCHED);
+            flags.remove(Cr0Flags::CACHE_DISABLE | Cr0Flags::NOT_WRITE_THROUGH);
         });
     };
 }
@@ -157,7 +165,7 @@ fn bring_up(handoff: &Handoff) -> ! {
     // SAFETY: nothing with PWT has been mapped yet.
     unsafe { tables::set_pat() };
     // SAFETY: the first CPU, interrupts off, own tables.
-    unsafe { percpu::init(0, apic::own_id()) };
+    unsafe { percpu::init(apic::own_id()) };
     flight::record(Tag::Boot, 3, 0);
     let screen = handoff.screen.and_then(|(hpa, info)| {
         // SAFETY: the boot loader reported it, and nobody else has it now.

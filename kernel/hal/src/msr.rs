@@ -59,13 +59,21 @@ pub unsafe fn write(msr: Msr, value: u64) {
     }
 }
 
+/// IA32_FEATURE_CONTROL: nothing in it can be changed.
+const LOCK: u64 = 1 << 0;
+/// IA32_FEATURE_CONTROL: VMXON is allowed outside of SMX.
+const VMX_OUTSIDE_SMX: u64 = 1 << 2;
+
+/// Whether VMXON is allowed outside of SMX on this CPU, which must have VMX.
+pub(crate) fn vmx_is_enabled_outside_smx() -> bool {
+    read(Msr::FEATURE_CONTROL) & (LOCK | VMX_OUTSIDE_SMX) == LOCK | VMX_OUTSIDE_SMX
+}
+
 /// Allows VMXON outside of SMX on this CPU and locks that in, when the firmware left the choice open. Without
 /// effect on a register that is locked.
 ///
 /// SDM Vol. 3C, "Enabling and Entering VMX Operation". The CPU must have VMX.
 pub fn enable_vmx_outside_smx() {
-    const LOCK: u64 = 1 << 0;
-    const VMX_OUTSIDE_SMX: u64 = 1 << 2;
     let now = read(Msr::FEATURE_CONTROL);
     if now & LOCK == 0 {
         // SAFETY: permits an instruction; changes nothing by itself.

@@ -2,10 +2,10 @@
 
 use alloc::boxed::Box;
 use core::arch::asm;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use arch::Msr;
-use spin::Once;
+use spin::{Mutex, Once};
 use x86_64::VirtAddr;
 use x86_64::instructions::segmentation::{CS, DS, ES, FS, GS, SS, Segment};
 use x86_64::instructions::tables::load_tss;
@@ -13,6 +13,9 @@ use x86_64::registers::segmentation::SegmentSelector;
 use x86_64::structures::gdt::{Descriptor, GlobalDescriptorTable};
 use x86_64::structures::tss::TaskStateSegment;
 
+use crate::flight::Ring;
+use crate::interrupts::TrapFrame;
+use crate::memory::OutOfFrames;
 use crate::memory::stacks;
 use crate::{interrupts, msr};
 
@@ -57,7 +60,16 @@ pub struct HostSegments {
     pub gs_base: u64,
 }
 
-/// One CPU's data. Interrupt handlers share it with the code that they interrupt, so what changes is atomic.
+/// What a CPU looks at before it sleeps, in a cache line of its own: MWAIT watches it.
+#[derive(Debug)]
+#[repr(C, align(64))]
+struct Wake {
+    /// Set by every device interrupt: there may be work.
+    pending: AtomicBool,
+}
+
+/// One CPU's data. Interrupt handlers share it with the code that they interrupt, and other CPUs read it, so what
+/// changes is atomic.
 #[derive(Debug)]
 #[repr(C)]
 pub struct PerCpu {
@@ -71,13 +83,21 @@ pub struct PerCpu {
     pub nmi_count: AtomicU64,
     /// Set by an NMI taken in the hypervisor; whoever runs guests takes it with [`PerCpu::take_nmi`].
     nmi_pending: AtomicBool,
-    /// Set by every device interrupt: there may be work.
-    pending: AtomicBool,
+    /// Set by every interrupt but the timer's and those of other CPUs.
+    device: AtomicBool,
     /// Device interrupts taken in the hypervisor.
     pub interrupt_count: AtomicU64,
     /// Interrupts that no source claims.
     pub spurious_count: AtomicU64,
-    segments: Once<HostSegments>,
+    wake: Wake,
+    /// How often in a row MWAIT returned although nothing had happened.
+    pub(crate) false_alarms: AtomicU32,
+    /// The registers at the last exception of the hypervisor on this CPU, until somebody takes them.
+    pub(crate) fault: Mutex<Option<TrapFrame>>,
+    /// What happened on this CPU.
+    pub(crate) flight: Ring,
+    tables: &'static Tables,
+    segments: HostSegments,
 }
 
 impl PerCpu {
@@ -90,17 +110,34 @@ impl PerCpu {
     /// Whether a device interrupt came since the last call.
     #[inline]
     pub fn take_pending(&self) -> bool {
-        self.pending.swap(false, Ordering::Acquire)
+        self.wake.pending.swap(false, Ordering::Acquire)
     }
 
     /// Whether a device interrupt came since the last [`take_pending`](Self::take_pending).
     #[inline]
     pub fn is_pending(&self) -> bool {
-        self.pending.load(Ordering::Relaxed)
+        self.wake.pending.load(Ordering::Relaxed)
     }
 
+    /// Whether a device interrupted since the last call: more than the timer and other CPUs.
+    #[inline]
+    pub fn take_device(&self) -> bool {
+        self.device.load(Ordering::Relaxed) && self.device.swap(false, Ordering::Acquire)
+    }
+
+    pub(crate) fn set_device(&self) {
+        self.device.store(true, Ordering::Release);
+    }
+
+    #[inline]
     pub(crate) fn set_pending(&self) {
-        self.pending.store(true, Ordering::Release);
+        self.wake.pending.store(true, Ordering::Release);
+    }
+
+    /// The address that MONITOR watches.
+    #[inline]
+    pub(crate) fn watched(&self) -> *const u8 {
+        (&raw const self.wake).cast()
     }
 
     pub(crate) fn count_nmi(&self) {
@@ -109,8 +146,9 @@ impl PerCpu {
     }
 
     /// This CPU's segments, for the VMCS host state.
-    pub fn host_segments(&self) -> HostSegments {
-        *self.segments.get().expect("set when the CPU came up")
+    #[inline]
+    pub fn host_segments(&self) -> &HostSegments {
+        &self.segments
     }
 }
 
@@ -134,7 +172,7 @@ pub fn current() -> &'static PerCpu {
     // SAFETY: every CPU loads GS with its `PerCpu` before it runs anything else; the first word is its address.
     unsafe { asm!("mov {}, gs:[0]", out(reg) this, options(nostack, preserves_flags, readonly, pure)) };
     let this: *const PerCpu = core::ptr::with_exposed_provenance(this);
-    // SAFETY: a `PerCpu` is never freed, and shared only.
+    // SAFETY: a `PerCpu` is never freed while a CPU has it in GS, and shared only.
     unsafe { &*this }
 }
 
@@ -143,54 +181,103 @@ pub fn try_current() -> Option<&'static PerCpu> {
     CPUS[0].is_completed().then(current)
 }
 
-/// Gives this CPU its descriptor tables, interrupt stacks and per-CPU data.
-///
-/// # Safety
-/// Must be called once on each CPU, interrupts off, on the kernel's page tables, with `index` unused so far.
-pub(crate) unsafe fn init(index: u32, apic_id: u32) {
-    let cpu = Box::leak(Box::new(PerCpu {
+/// A CPU's descriptor tables and the stacks that they name. Nothing in them says which CPU it is.
+#[derive(Debug)]
+pub(crate) struct Tables {
+    gdt: GlobalDescriptorTable,
+    tss: &'static TaskStateSegment,
+    code: SegmentSelector,
+    data: SegmentSelector,
+    task: SegmentSelector,
+}
+
+impl Tables {
+    /// Tables with interrupt stacks, for ever.
+    ///
+    /// # Errors
+    /// [`OutOfFrames`] when memory for a stack is missing.
+    pub(crate) fn new() -> Result<&'static Self, OutOfFrames> {
+        let mut tss = TaskStateSegment::new();
+        for ist in ISTS {
+            tss.interrupt_stack_table[usize::from(ist as u8)] =
+                VirtAddr::new(stacks::allocate(IST_BYTES)?.top);
+        }
+        let tss: &'static TaskStateSegment = Box::leak(Box::new(tss));
+        let mut gdt: GlobalDescriptorTable = GlobalDescriptorTable::new();
+        let code = gdt.append(Descriptor::kernel_code_segment());
+        let data = gdt.append(Descriptor::kernel_data_segment());
+        let task = gdt.append(Descriptor::tss_segment(tss));
+        Ok(Box::leak(Box::new(Self { gdt, tss, code, data, task })))
+    }
+}
+
+/// The data of a CPU that is not up yet: number `index`, with the APIC ID `apic_id`.
+pub(crate) fn prepare(index: u32, apic_id: u32, tables: &'static Tables) -> Box<PerCpu> {
+    let mut cpu = Box::new(PerCpu {
         this: 0,
         index,
         apic_id,
         nmi_count: AtomicU64::new(0),
         nmi_pending: AtomicBool::new(false),
-        pending: AtomicBool::new(false),
+        device: AtomicBool::new(false),
         interrupt_count: AtomicU64::new(0),
         spurious_count: AtomicU64::new(0),
-        segments: Once::new(),
-    }));
+        wake: Wake { pending: AtomicBool::new(false) },
+        false_alarms: AtomicU32::new(0),
+        fault: Mutex::new(None),
+        flight: Ring::new(),
+        tables,
+        segments: HostSegments {
+            cs: tables.code.0,
+            ss: tables.data.0,
+            tr: tables.task.0,
+            tr_base: (&raw const *tables.tss).addr() as u64,
+            gdtr_base: (&raw const tables.gdt).addr() as u64,
+            idtr_base: interrupts::table_base(tables.code.0),
+            gs_base: 0,
+        },
+    });
     let gs_base = (&raw mut *cpu).expose_provenance() as u64;
     cpu.this = gs_base;
-    let cpu: &'static PerCpu = cpu;
+    cpu.segments.gs_base = gs_base;
+    cpu
+}
 
-    let mut tss = TaskStateSegment::new();
-    for ist in ISTS {
-        tss.interrupt_stack_table[usize::from(ist as u8)] = VirtAddr::new(stacks::allocate(IST_BYTES).top);
-    }
-    let tss: &'static TaskStateSegment = Box::leak(Box::new(tss));
-    let mut gdt: GlobalDescriptorTable = GlobalDescriptorTable::new();
-    let code = gdt.append(Descriptor::kernel_code_segment());
-    let data = gdt.append(Descriptor::kernel_data_segment());
-    let task = gdt.append(Descriptor::tss_segment(tss));
-    let gdt: &'static GlobalDescriptorTable = Box::leak(Box::new(gdt));
-    gdt.load();
-    // SAFETY: the selectors were just put into the loaded table.
-    unsafe { load_segments(code, data) };
-    // SAFETY: the task-state segment lives for ever.
-    unsafe { load_tss(task) };
+/// Gives this CPU its descriptor tables, interrupt stacks and per-CPU data. Takes no lock and no memory.
+///
+/// # Safety
+/// Must be called once on each CPU, interrupts off, on the kernel's page tables, with a `cpu` of its own that lives for
+/// ever.
+pub(crate) unsafe fn install(cpu: &'static PerCpu) {
+    let tables = cpu.tables;
+    tables.gdt.load();
+    // SAFETY: the selectors are of the loaded table.
+    unsafe { load_segments(tables.code, tables.data) };
+    // SAFETY: the task-state segment lives for ever, and no other CPU has loaded it.
+    unsafe { load_tss(tables.task) };
     // SAFETY: `cpu` lives for ever; nothing else uses GS.
-    unsafe { msr::write(Msr::GS_BASE, gs_base) };
-    let idtr_base = interrupts::load_table();
-    cpu.segments.call_once(|| HostSegments {
-        cs: code.0,
-        ss: data.0,
-        tr: task.0,
-        tr_base: (&raw const *tss).addr() as u64,
-        gdtr_base: (&raw const *gdt).addr() as u64,
-        idtr_base,
-        gs_base,
-    });
-    CPUS[index as usize].call_once(|| cpu);
+    unsafe { msr::write(Msr::GS_BASE, cpu.segments.gs_base) };
+    interrupts::load_table(tables.code.0);
+}
+
+/// Counts `cpu` among the CPUs that are up: its number is the next one, and it has been installed.
+pub(crate) fn publish(cpu: &'static PerCpu) {
+    CPUS[cpu.index as usize].call_once(|| cpu);
+}
+
+/// Sets the CPU that booted up: number 0.
+///
+/// # Safety
+/// Must be called once, interrupts off, on the kernel's page tables.
+///
+/// # Panics
+/// When memory is short.
+pub(crate) unsafe fn init(apic_id: u32) {
+    let tables = Tables::new().expect("memory for the first CPU's stacks");
+    let cpu: &'static PerCpu = Box::leak(prepare(0, apic_id, tables));
+    // SAFETY: the caller's promise; the data is new.
+    unsafe { install(cpu) };
+    publish(cpu);
 }
 
 /// Loads all segment registers.

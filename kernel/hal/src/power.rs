@@ -8,7 +8,7 @@ use spin::Once;
 
 use crate::acpi::{Place, Power, Register};
 use crate::memory::tables::{self, Caching};
-use crate::{cpu, port};
+use crate::{cpu, port, smp};
 
 static POWER: Once<Power> = Once::new();
 
@@ -47,9 +47,9 @@ fn wait(mut done: impl FnMut() -> bool) {
     }
 }
 
-/// Turns the machine off; when that fails, halts.
+/// Halts all other CPUs and turns the machine off; when that fails, halts.
 pub fn power_off() -> ! {
-    cpu::disable_interrupts();
+    smp::stop_others();
     if let Some(power) = POWER.get()
         && let Some(sleep) = &power.soft_off
     {
@@ -74,9 +74,9 @@ pub fn power_off() -> ! {
     cpu::halt_forever()
 }
 
-/// Starts the machine again; when that fails, halts.
+/// Halts all other CPUs and starts the machine again; when that fails, halts.
 pub fn reboot() -> ! {
-    cpu::disable_interrupts();
+    smp::stop_others();
     if let Some(Power { reset: Some((register, value)), .. }) = POWER.get() {
         write_register(*register, *value);
         wait(|| false);

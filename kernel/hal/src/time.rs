@@ -37,6 +37,19 @@ pub(crate) fn clear_adjustment() {
     }
 }
 
+/// Puts this CPU's counter back by `ticks`, or forward when they are negative.
+pub(crate) fn put_back(ticks: i64) {
+    let back = ticks.cast_unsigned();
+    if cpu::cpuid(7, 0).ebx & (1 << 1) != 0 {
+        let adjustment = msr::read(Msr::TSC_ADJUST).wrapping_sub(back);
+        // SAFETY: moves the clock of a CPU that runs nothing yet.
+        unsafe { msr::write(Msr::TSC_ADJUST, adjustment) };
+    } else {
+        // SAFETY: as above.
+        unsafe { msr::write(Msr::TSC, cpu::rdtsc().0.wrapping_sub(back)) };
+    }
+}
+
 /// Marks this moment as the zero of the log's clock.
 pub(crate) fn mark_boot() {
     BOOT.store(cpu::rdtsc().0, Ordering::Relaxed);
@@ -220,9 +233,14 @@ pub(crate) fn calibrate(pm_timer: Option<PmTimer>) -> Source {
     source
 }
 
+/// Ticks of the TSC in `us` microseconds; none while the rate of the TSC is not known.
+pub fn ticks(us: u64) -> Tsc {
+    Tsc(scale(us, tsc_hz(), 1_000_000))
+}
+
 /// Waits at least `us` microseconds, busy. For hardware that asks for it at boot.
 pub fn spin_us(us: u64) {
-    let end = now() + Tsc(scale(us, tsc_hz(), 1_000_000));
+    let end = now() + ticks(us);
     while now() < end {
         core::hint::spin_loop();
     }

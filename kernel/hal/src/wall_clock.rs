@@ -4,14 +4,18 @@
 
 use crate::port;
 use arch::Port;
+use spin::Mutex;
 
 const INDEX: Port = Port(0x70);
 const DATA: Port = Port(0x71);
 /// How often an update in progress, or a change between two readings, is waited out.
 const TRIES: u32 = 100_000;
 
+/// Who uses the two ports: a register is read through both.
+static PORTS: Mutex<()> = Mutex::new(());
+
 fn register(number: u8) -> u8 {
-    // SAFETY: the real-time clock has no other user; bit 7 of the index keeps NMI enabled when clear.
+    // SAFETY: the callers hold the lock on the ports; bit 7 of the index keeps NMI enabled when clear.
     unsafe { port::write_u8(INDEX, number) };
     // SAFETY: as above; the registers read here have no side effects.
     unsafe { port::read_u8(DATA) }
@@ -28,6 +32,7 @@ fn raw() -> [u8; 7] {
 
 /// The time now in seconds since 1970, UTC; 0 when the clock gives no plausible date.
 pub fn unix_seconds() -> u64 {
+    let _ports = PORTS.lock();
     let mut before = [0; 7];
     for _ in 0..TRIES {
         if update_in_progress() {

@@ -1,7 +1,10 @@
 //! The commands: their table, and the parser from a line to one of them.
 
+use crate::definition::{Overrides, SchedulingChange};
+use crate::settings::{self, BadValue};
 use crate::suggest::closest;
 use core::fmt;
+use core::time::Duration;
 use log::LevelFilter;
 
 /// What `help` knows about a command.
@@ -14,7 +17,7 @@ pub(crate) struct CommandHelp {
 }
 
 /// All commands, as `help` lists them.
-pub(crate) const COMMANDS: [CommandHelp; 11] = [
+pub(crate) const COMMANDS: [CommandHelp; 12] = [
     CommandHelp {
         name: "help",
         usage: "help [COMMAND]",
@@ -23,15 +26,24 @@ pub(crate) const COMMANDS: [CommandHelp; 11] = [
     },
     CommandHelp {
         name: "vm",
-        usage: "vm list | vm start|stop|reset|console|info [NAME]",
-        summary: "list, start, stop, reset, inspect virtual machines",
-        details: "  vm list          all virtual machines of craton.toml, with state, exits and uptime\n\
-                  \x20 vm start NAME    start from the kernel image\n\
-                  \x20 vm stop NAME     cut the power; 'poweroff' inside the guest is the gentle way\n\
-                  \x20 vm reset NAME    press the reset button\n\
-                  \x20 vm console NAME  go to its console; the escape key comes back\n\
-                  \x20 vm info NAME     configuration, vCPUs, and why it is in its state\n\
-                  NAME may be left out when there is one virtual machine.",
+        usage: "vm list | vm VERB [NAME] [KEY=VALUE ...]",
+        summary: "list, start, stop, create, pause, change virtual machines",
+        details: "  vm list              all virtual machines, with state, exits and uptime\n\
+                  \x20 vm info NAME         configuration, vCPUs, and why it is in its state\n\
+                  \x20 vm console NAME      go to its console; the escape key comes back\n\
+                  \x20 vm create NAME FROM  a new one like FROM, with settings of its own: memory=512M vcpus=2\n\
+                  \x20                      restart=never|on-failure|always, those of 'vm set', and cmdline=,\n\
+                  \x20                      which takes the rest of the line\n\
+                  \x20 vm start NAME        start from the kernel image\n\
+                  \x20 vm pause NAME        hold it where it is\n\
+                  \x20 vm resume NAME       let it go on\n\
+                  \x20 vm stop NAME         cut the power; 'poweroff' inside the guest is the gentle way\n\
+                  \x20 vm reset NAME        press the reset button\n\
+                  \x20 vm set NAME ...      change how each of its vCPUs shares the cores, at once:\n\
+                  \x20                      weight=1..10000 cap=PERCENT|none cores=0,2|0-3|all\n\
+                  \x20                      class=normal|latency|exclusive\n\
+                  \x20 vm destroy NAME      stop it if it runs, and forget it\n\
+                  NAME may be left out when there is one virtual machine, except for create and destroy.",
     },
     CommandHelp {
         name: "console",
@@ -41,10 +53,21 @@ pub(crate) const COMMANDS: [CommandHelp; 11] = [
     },
     CommandHelp {
         name: "stats",
-        usage: "stats [NAME]",
-        summary: "exits by reason: count, share, instructions",
-        details: "Ticks are counted from each exit to the next entry, on the host's TSC: instructions in the Bochs\n\
-                  emulator, reference cycles on other machines.",
+        usage: "stats [NAME] [vcpu N] | stats host",
+        summary: "exits by reason, run time, steal, wake-up delays",
+        details: "All counters are since the last start; those of 'stats host' since the cores started.\n\
+                  Steal is time in which a vCPU could have run and had no core. A wake-up delay is from the event\n\
+                  that wakes a halted vCPU to its running.\n\
+                  Averages of exits, of switches between vCPUs and of the scheduler's decisions are ticks of the host's\n\
+                  TSC: instructions in the Bochs emulator, reference cycles on other machines.",
+    },
+    CommandHelp {
+        name: "top",
+        usage: "top [SECONDS] [COUNT]",
+        summary: "who uses the cores, again and again",
+        details: "Shows every SECONDS, 1 if left out, what happened in them, COUNT times or until a key is pressed.\n\
+                  SHARE is of one core; a virtual machine's is the sum of its vCPUs'. RUN and STEAL are\n\
+                  milliseconds on a core, and waiting for one.",
     },
     CommandHelp {
         name: "exits",
@@ -55,7 +78,7 @@ pub(crate) const COMMANDS: [CommandHelp; 11] = [
     CommandHelp {
         name: "host",
         usage: "host",
-        summary: "CPUs, features in use, memory, mitigations",
+        summary: "CPUs and their load, features in use, memory, mitigations",
         details: "Features are those the hypervisor asks the processor for, by their names in its manual.",
     },
     CommandHelp {
@@ -81,15 +104,28 @@ pub(crate) const COMMANDS: [CommandHelp; 11] = [
 ];
 
 /// The second words of `vm`.
-pub(crate) const VM_VERBS: [&str; 6] = ["list", "start", "stop", "reset", "console", "info"];
+pub(crate) const VM_VERBS: [&str; 11] =
+    ["list", "info", "console", "create", "start", "pause", "resume", "stop", "reset", "set", "destroy"];
 
 /// The log levels, as `log` takes them.
 pub(crate) const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
+const CREATE_USAGE: &str = "vm create NAME FROM [KEY=VALUE ...]";
+const SET_USAGE: &str = "vm set [NAME] KEY=VALUE ...";
+const DESTROY_USAGE: &str = "vm destroy NAME";
+const STATS_USAGE: &str = "stats [NAME] [vcpu N] | stats host";
+
+/// The longest name of a virtual machine, in bytes.
+const MOST_NAME: usize = 32;
+/// What `top` takes for SECONDS when it is left out.
+const TOP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What to do with one virtual machine.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum VmVerb {
     Start,
+    Pause,
+    Resume,
     Stop,
     Reset,
     Console,
@@ -103,8 +139,18 @@ pub(crate) enum Command<'a> {
     Help(Option<&'a str>),
     VmList,
     Vm(VmVerb, Option<&'a str>),
+    VmCreate {
+        name: &'a str,
+        from: &'a str,
+        overrides: Overrides,
+    },
+    VmSet(Option<&'a str>, SchedulingChange),
+    VmDestroy(&'a str),
     Console(Option<&'a str>),
-    Stats(Option<&'a str>),
+    /// Of a machine, or the host if none is called "host"; of one vCPU if there is a second.
+    Stats(Option<&'a str>, Option<&'a str>),
+    /// Every so often, so many times; for ever without a number.
+    Top(Duration, Option<u32>),
     Exits(Option<&'a str>, Option<&'a str>),
     Host,
     ShowLog,
@@ -122,7 +168,24 @@ pub(crate) enum ParseError<'a> {
     UnknownVmVerb(&'a str),
     MissingVmVerb,
     UnknownLevel(&'a str),
-    Extra { word: &'a str, usage: &'static str },
+    UnknownKey {
+        word: &'a str,
+        keys: &'static [&'static str],
+    },
+    BadValue(BadValue<'a>),
+    /// The key, with its equals sign.
+    GivenTwice(&'static str),
+    BadName(&'a str),
+    BadInterval(&'a str),
+    BadCount(&'a str),
+    Missing {
+        what: &'static str,
+        usage: &'static str,
+    },
+    Extra {
+        word: &'a str,
+        usage: &'static str,
+    },
 }
 
 impl fmt::Display for ParseError<'_> {
@@ -144,6 +207,19 @@ impl fmt::Display for ParseError<'_> {
                     OneOf(&LEVELS)
                 )
             }
+            Self::UnknownKey { word, keys } => {
+                let name = word.split_once('=').map_or(*word, |(name, _)| name);
+                write!(f, "'{word}' is no setting; there are {}{}", OneOf(keys), DidYouMean(name, keys))
+            }
+            Self::BadValue(BadValue { key, value, wanted }) => write!(f, "{key}{value}: use {wanted}"),
+            Self::GivenTwice(key) => write!(f, "{key} is given twice"),
+            Self::BadName(word) => write!(
+                f,
+                "'{word}' is not a name; use 1 to {MOST_NAME} letters, digits, dots, underscores and hyphens"
+            ),
+            Self::BadInterval(word) => write!(f, "'{word}' is no time; use seconds from 0.1 to 3600"),
+            Self::BadCount(word) => write!(f, "'{word}' is no number of times; use 1 or more"),
+            Self::Missing { what, usage } => write!(f, "{what} is missing; usage: {usage}"),
             Self::Extra { word, usage } => write!(f, "'{word}' is one word too many; usage: {usage}"),
         }
     }
@@ -167,13 +243,14 @@ pub(crate) fn help_for(name: &str) -> Result<&'static CommandHelp, ParseError<'_
 /// # Errors
 /// When the first words are no command, or when words are left over.
 pub(crate) fn parse(line: &str) -> Result<Command<'_>, ParseError<'_>> {
-    let mut words = line.split_ascii_whitespace();
+    let mut words = words(line);
     let Some(name) = words.next() else { return Ok(Command::Nothing) };
     let command = match name {
         "help" | "?" => Command::Help(words.next()),
-        "vm" => vm(words.next(), &mut words)?,
+        "vm" => vm(&mut words)?,
         "console" => Command::Console(words.next()),
-        "stats" => Command::Stats(words.next()),
+        "stats" => stats(&mut words)?,
+        "top" => top(words.next(), words.next())?,
         "exits" => Command::Exits(words.next(), words.next()),
         "host" => Command::Host,
         "log" => match words.next() {
@@ -195,14 +272,35 @@ pub(crate) fn parse(line: &str) -> Result<Command<'_>, ParseError<'_>> {
     }
 }
 
-fn vm<'a>(
-    verb: Option<&'a str>,
-    words: &mut impl Iterator<Item = &'a str>,
-) -> Result<Command<'a>, ParseError<'a>> {
-    let verb = match verb {
+/// The words of a line. A kernel command line has blanks in it, so `cmdline=` takes the rest.
+fn words(line: &str) -> impl Iterator<Item = &str> {
+    let mut rest = line.trim_ascii();
+    core::iter::from_fn(move || {
+        let end = match rest.find(|c: char| c.is_ascii_whitespace()) {
+            Some(blank) if !rest.starts_with("cmdline=") => blank,
+            Some(_) | None => rest.len(),
+        };
+        let (word, others) = rest.split_at_checked(end)?;
+        rest = others.trim_ascii_start();
+        (!word.is_empty()).then_some(word)
+    })
+}
+
+fn vm<'a>(words: &mut impl Iterator<Item = &'a str>) -> Result<Command<'a>, ParseError<'a>> {
+    let verb = match words.next() {
         None => return Err(ParseError::MissingVmVerb),
         Some("list") => return Ok(Command::VmList),
+        Some("create") => return create(words),
+        Some("set") => return set(words),
+        Some("destroy") => {
+            let name = words
+                .next()
+                .ok_or(ParseError::Missing { what: "the name of what to destroy", usage: DESTROY_USAGE })?;
+            return Ok(Command::VmDestroy(name));
+        }
         Some("start") => VmVerb::Start,
+        Some("pause") => VmVerb::Pause,
+        Some("resume") => VmVerb::Resume,
         Some("stop") => VmVerb::Stop,
         Some("reset") => VmVerb::Reset,
         Some("console") => VmVerb::Console,
@@ -210,6 +308,58 @@ fn vm<'a>(
         Some(word) => return Err(ParseError::UnknownVmVerb(word)),
     };
     Ok(Command::Vm(verb, words.next()))
+}
+
+fn create<'a>(words: &mut impl Iterator<Item = &'a str>) -> Result<Command<'a>, ParseError<'a>> {
+    let missing = |what| ParseError::Missing { what, usage: CREATE_USAGE };
+    let is_name = |word: &&str| !word.contains('=');
+    let name = words.next().filter(is_name).ok_or(missing("the new name"))?;
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    if name.len() > MOST_NAME || !name.bytes().all(allowed) {
+        return Err(ParseError::BadName(name));
+    }
+    let from = words.next().filter(is_name).ok_or(missing("the virtual machine to be like"))?;
+    Ok(Command::VmCreate { name, from, overrides: settings::overrides(words)? })
+}
+
+fn set<'a>(words: &mut impl Iterator<Item = &'a str>) -> Result<Command<'a>, ParseError<'a>> {
+    let missing = ParseError::Missing { what: "what to set", usage: SET_USAGE };
+    let first = words.next().ok_or(missing.clone())?;
+    let (name, first) =
+        if first.contains('=') { (None, first) } else { (Some(first), words.next().ok_or(missing)?) };
+    Ok(Command::VmSet(name, settings::change(core::iter::once(first).chain(words))?))
+}
+
+fn stats<'a>(words: &mut impl Iterator<Item = &'a str>) -> Result<Command<'a>, ParseError<'a>> {
+    let number = |word: Option<&'a str>| {
+        word.ok_or(ParseError::Missing { what: "the number of the vCPU", usage: STATS_USAGE })
+    };
+    Ok(match (words.next(), words.next()) {
+        (Some("vcpu"), Some(vcpu)) if vcpu != "vcpu" => Command::Stats(None, Some(vcpu)),
+        (name, None) => Command::Stats(name, None),
+        (name, Some("vcpu")) => Command::Stats(name, Some(number(words.next())?)),
+        (_, Some(word)) => return Err(ParseError::Extra { word, usage: STATS_USAGE }),
+    })
+}
+
+fn top<'a>(interval: Option<&'a str>, count: Option<&'a str>) -> Result<Command<'a>, ParseError<'a>> {
+    let interval = match interval {
+        None => TOP_INTERVAL,
+        Some(word) => seconds(word).ok_or(ParseError::BadInterval(word))?,
+    };
+    let times =
+        |word: &'a str| word.parse().ok().filter(|&count: &u32| count > 0).ok_or(ParseError::BadCount(word));
+    Ok(Command::Top(interval, count.map(times).transpose()?))
+}
+
+/// Seconds with at most one decimal, 0.1 to 3600.
+fn seconds(word: &str) -> Option<Duration> {
+    let (whole, tenths) = word.split_once('.').unwrap_or((word, "0"));
+    if tenths.len() != 1 {
+        return None;
+    }
+    let tenths = whole.parse::<u64>().ok()?.checked_mul(10)?.checked_add(tenths.parse().ok()?)?;
+    (1..=36_000).contains(&tenths).then(|| Duration::from_millis(tenths * 100))
 }
 
 /// Shows "; did you mean 'x'?" if a word comes close, else nothing.
@@ -224,52 +374,23 @@ impl fmt::Display for DidYouMean<'_> {
     }
 }
 
-/// Shows "a, b, c".
+/// Words that are listed before "and N more".
+const MOST_LISTED: usize = 16;
+
+/// Shows "a, b, c", or the first of them and how many more there are.
 pub(crate) struct OneOf<'a>(pub(crate) &'a [&'a str]);
 
 impl fmt::Display for OneOf<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, word) in self.0.iter().enumerate() {
+        for (index, word) in self.0.iter().take(MOST_LISTED).enumerate() {
             write!(f, "{}{word}", if index == 0 { "" } else { ", " })?;
         }
-        Ok(())
+        match self.0.len().checked_sub(MOST_LISTED) {
+            None | Some(0) => Ok(()),
+            Some(more) => write!(f, " and {more} more"),
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_command_in_the_table_is_understood() {
-        for command in COMMANDS {
-            let line = if command.name == "vm" { "vm list" } else { command.name };
-            assert!(parse(line).is_ok(), "{line}");
-        }
-        for verb in VM_VERBS {
-            assert!(parse(&format!("vm {verb}")).is_ok(), "vm {verb}");
-        }
-        for level in LEVELS {
-            assert!(matches!(parse(&format!("log {level}")), Ok(Command::SetLog(_))), "log {level}");
-        }
-    }
-
-    #[test]
-    fn blanks_around_words_do_not_matter() {
-        assert_eq!(parse("   "), Ok(Command::Nothing));
-        assert_eq!(parse("  vm   stop  linux "), Ok(Command::Vm(VmVerb::Stop, Some("linux"))));
-        assert_eq!(parse("exits linux 1"), Ok(Command::Exits(Some("linux"), Some("1"))));
-    }
-
-    #[test]
-    fn mistakes_name_the_word_and_the_way_out() {
-        let message = |line| parse(line).expect_err("a mistake").to_string();
-        assert_eq!(message("hots"), "'hots' is no command; 'help' lists them; did you mean 'host'?");
-        assert_eq!(message("xyzzy"), "'xyzzy' is no command; 'help' lists them");
-        assert_eq!(message("vm"), "'vm' needs a second word: list, start, stop, reset, console, info");
-        assert!(message("vm strat linux").contains("did you mean 'start'?"));
-        assert!(message("log loud").contains("there are off, error, warn, info, debug, trace"));
-        assert_eq!(message("host now"), "'now' is one word too many; usage: host");
-        assert!(message("vm stop a b").starts_with("'b' is one word too many; usage: vm list"));
-    }
-}
+mod tests;

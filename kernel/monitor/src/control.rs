@@ -1,5 +1,8 @@
 //! What the shell asks of the hypervisor: one trait, plain data.
 
+use crate::definition::{Overrides, Restart, Scheduling, SchedulingChange};
+use crate::error::ControlError;
+use crate::times::{Snapshot, VcpuTimes, VmStats};
 use alloc::borrow::Cow;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -12,6 +15,8 @@ use log::LevelFilter;
 pub enum VmState {
     /// Its vCPUs are scheduled.
     Running,
+    /// It is held where it was; nothing of it runs until it is resumed.
+    Paused,
     /// It was stopped, powered itself off, or was never started.
     Stopped,
     /// Its vCPUs were stopped because of something that the guest did (a triple fault, an exit nobody handles).
@@ -24,6 +29,7 @@ impl fmt::Display for VmState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Running => "running",
+            Self::Paused => "paused",
             Self::Stopped => "stopped",
             Self::Crashed => "crashed",
             Self::Refused => "refused",
@@ -34,7 +40,7 @@ impl fmt::Display for VmState {
 /// One line of `vm list`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct VmSummary {
-    /// The name in `craton.toml`.
+    /// The name in `craton.toml`, or the one it was created by.
     pub name: String,
     /// Whether it runs.
     pub state: VmState,
@@ -61,7 +67,11 @@ pub struct VmInfo {
     pub initramfs: Option<String>,
     /// The kernel command line.
     pub command_line: String,
-    /// One row a vCPU.
+    /// How its vCPUs share the cores.
+    pub scheduling: Scheduling,
+    /// When it is started again after it stopped.
+    pub restart: Restart,
+    /// One row a vCPU; empty when it does not run.
     pub vcpus: Vec<VcpuInfo>,
 }
 
@@ -70,34 +80,14 @@ pub struct VmInfo {
 pub struct VcpuInfo {
     /// Its number, from 0.
     pub id: u32,
-    /// What it does: "running", "halted", "waiting for SIPI", "stopped".
+    /// What it does: "running", "waiting" (for a core), "halted", "waiting for SIPI", "paused", "stopped".
     pub activity: Cow<'static, str>,
     /// The instruction it runs next, a guest virtual address.
     pub rip: u64,
-    /// Its exits since the last start.
-    pub exits: u64,
-    /// The host CPU that owns it.
-    pub host_cpu: u32,
-}
-
-/// One reason in `stats`.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct ExitStats {
-    /// The exit reason's name.
-    pub reason: Cow<'static, str>,
-    /// How often it happened.
-    pub count: u64,
-    /// Host TSC ticks spent on them, from the exit to the next entry. In Bochs one tick is one instruction.
-    pub ticks: u64,
-}
-
-/// What `stats` shows for one virtual machine, over all its vCPUs since the last start.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct VmStats {
-    /// One row a reason, in any order.
-    pub rows: Vec<ExitStats>,
-    /// Host TSC ticks spent in the guest, `None` when that is not measured.
-    pub guest_ticks: Option<u64>,
+    /// The core that runs it or ran it last; `None` when none ever did.
+    pub host_cpu: Option<u32>,
+    /// What it has had and waited for.
+    pub times: VcpuTimes,
 }
 
 /// One recorded exit.
@@ -193,39 +183,17 @@ pub struct HostInfo {
     pub mitigations: Vec<Mitigation>,
 }
 
-/// Why the hypervisor did not do what was asked.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum ControlError {
-    /// There is no virtual machine of that name.
-    NoSuchVm,
-    /// It runs already.
-    AlreadyRunning,
-    /// It does not run.
-    NotRunning,
-    /// It has no vCPU of that number, only this many.
-    NoSuchVcpu {
-        /// How many vCPUs it has.
-        vcpus: u32,
-    },
-    /// The host has not enough memory free.
-    OutOfMemory {
-        /// Bytes asked for.
-        needed: u64,
-        /// Bytes free.
-        free: u64,
-    },
-    /// Its configuration or one of its images is refused; the text says what and where.
-    Refused(String),
-    /// Anything else; the text says what.
-    Failed(String),
-}
-
 /// The hypervisor, as the shell sees it. Calls return at once: what takes time is only begun.
 pub trait Control {
     /// The version line of `version`: name, version, and what built it.
     fn version(&self) -> String;
 
-    /// All configured virtual machines, in the order of `craton.toml`.
+    /// Time since power-on or reset: the clock of [`Snapshot::at`] and of [`Terminal::next_tick`]. Never goes back.
+    ///
+    /// [`Terminal::next_tick`]: crate::Terminal::next_tick
+    fn uptime(&self) -> Duration;
+
+    /// All virtual machines: those of `craton.toml` in its order, then those created since, oldest first.
     fn vms(&self) -> Vec<VmSummary>;
 
     /// Details of one.
@@ -234,29 +202,69 @@ pub trait Control {
     /// [`ControlError::NoSuchVm`].
     fn vm_info(&self, name: &str) -> Result<VmInfo, ControlError>;
 
+    /// Defines the virtual machine `name`: like the definition of `from`, which may run or not, except for what
+    /// `overrides` says. It does not run yet, and takes no memory before it is started. `name` is 1 to 32 letters,
+    /// digits, dots, underscores and hyphens.
+    ///
+    /// # Errors
+    /// [`ControlError::NameTaken`], [`ControlError::NoSuchVm`] about `from`, [`ControlError::NoSuchCore`], or
+    /// [`ControlError::Refused`] when such a machine can never start.
+    fn create(&mut self, name: &str, from: &str, overrides: &Overrides) -> Result<(), ControlError>;
+
+    /// Stops a virtual machine if it runs, and forgets its definition. Its memory and numbers are free afterwards.
+    ///
+    /// # Errors
+    /// [`ControlError::NoSuchVm`].
+    fn destroy(&mut self, name: &str) -> Result<(), ControlError>;
+
     /// Starts a virtual machine that does not run, from its kernel image.
     ///
     /// # Errors
-    /// When it runs already, when its configuration or images are refused, or when memory is short.
+    /// [`ControlError::AlreadyRunning`], [`ControlError::Paused`], [`ControlError::OutOfMemory`], or
+    /// [`ControlError::Refused`] about its configuration or images.
     fn start(&mut self, name: &str) -> Result<(), ControlError>;
 
-    /// Stops a virtual machine, as if its power was cut.
+    /// Holds a virtual machine where it is: when this returns, or soon after, none of its vCPUs runs.
     ///
     /// # Errors
-    /// When it does not run.
+    /// [`ControlError::NotRunning`], [`ControlError::Paused`].
+    fn pause(&mut self, name: &str) -> Result<(), ControlError>;
+
+    /// Lets a paused virtual machine go on.
+    ///
+    /// # Errors
+    /// [`ControlError::NotRunning`], [`ControlError::NotPaused`].
+    fn resume(&mut self, name: &str) -> Result<(), ControlError>;
+
+    /// Stops a virtual machine, running or paused, as if its power was cut. Calls a restart off that is due later.
+    ///
+    /// # Errors
+    /// [`ControlError::NotRunning`].
     fn stop(&mut self, name: &str) -> Result<(), ControlError>;
 
-    /// Starts a running virtual machine again from its kernel image, as if its reset button was pressed.
+    /// Starts a running or paused virtual machine again from its kernel image, as if its reset button was pressed.
     ///
     /// # Errors
-    /// When it does not run, or when it cannot start again.
+    /// [`ControlError::NotRunning`], or those of [`Self::start`] when it cannot start again.
     fn reset(&mut self, name: &str) -> Result<(), ControlError>;
 
-    /// Exits by reason, over all vCPUs.
+    /// Changes how the vCPUs of a virtual machine share the cores: at once when it runs, and for later starts.
+    /// Nothing changes when there is an error.
+    ///
+    /// # Errors
+    /// [`ControlError::NoSuchVm`], [`ControlError::NoSuchCore`], or [`ControlError::Refused`] when the scheduler
+    /// cannot do it.
+    fn set(&mut self, name: &str, change: &SchedulingChange) -> Result<(), ControlError>;
+
+    /// Times, wake-up delays and exits by reason of each vCPU, since the last start; of a machine that stopped, what
+    /// they were at its end.
     ///
     /// # Errors
     /// [`ControlError::NoSuchVm`].
     fn stats(&self, name: &str) -> Result<VmStats, ControlError>;
+
+    /// The times of all vCPUs and cores at one moment.
+    fn snapshot(&self) -> Snapshot;
 
     /// The last exits of one vCPU, oldest first.
     ///

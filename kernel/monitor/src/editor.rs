@@ -39,11 +39,25 @@ pub(crate) struct Editor {
     history: History,
     /// The first column of the line that is shown.
     scroll: usize,
+    /// What becomes of the key that is being assembled.
+    next_key: NextKey,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum NextKey {
+    Obeyed,
+    Swallowed,
 }
 
 impl Editor {
     pub(crate) fn new() -> Self {
-        Self { keys: KeyDecoder::new(), line: Line::default(), history: History::default(), scroll: 0 }
+        Self {
+            keys: KeyDecoder::new(),
+            line: Line::default(),
+            history: History::default(),
+            scroll: 0,
+            next_key: NextKey::Obeyed,
+        }
     }
 
     /// The text left of the cursor, for completion.
@@ -53,6 +67,10 @@ impl Editor {
 
     /// Takes the next byte.
     pub(crate) fn feed(&mut self, byte: u8, out: &mut dyn Output) -> Edit {
+        if self.next_key == NextKey::Swallowed {
+            self.swallow(byte);
+            return Edit::Continue;
+        }
         let Some(key) = self.keys.feed(byte) else { return Edit::Continue };
         match key {
             Key::Character(character) => self.insert(character, out),
@@ -90,6 +108,13 @@ impl Editor {
             }
         }
         Edit::Continue
+    }
+
+    /// Takes the first byte of a key that was meant for something else: nothing comes of the key.
+    pub(crate) fn swallow(&mut self, byte: u8) {
+        let _for_something_else = self.keys.feed(byte);
+        let is_begun = self.keys.is_inside_sequence();
+        self.next_key = if is_begun { NextKey::Swallowed } else { NextKey::Obeyed };
     }
 
     /// Replaces the text from `start` to the cursor by `word`, and draws.
@@ -258,5 +283,18 @@ mod tests {
         let mut editor = Editor::new();
         let (out, _) = type_into(&mut editor, b"host\x0c");
         assert_eq!(screen_row(&out).0, "craton> host");
+    }
+
+    #[test]
+    fn a_swallowed_key_leaves_nothing_behind_however_many_bytes_it_has() {
+        for key in [b"x".as_slice(), b"\r\n", b"\x1b[A", b"\x1b[3~", b"\x1bOH", b"\x1bq", b"\x03"] {
+            let mut editor = Editor::new();
+            editor.history.remember("older");
+            editor.swallow(key[0]);
+            let mut input = key[1..].to_vec();
+            input.extend_from_slice(b"host\r");
+            let (_, edits) = type_into(&mut editor, &input);
+            assert_eq!(edits.last(), Some(&Edit::Entered("host".into())), "{key:?}");
+        }
     }
 }

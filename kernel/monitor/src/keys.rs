@@ -80,6 +80,14 @@ impl KeyDecoder {
         }
     }
 
+    /// Whether more bytes belong to the key that was begun.
+    pub(crate) fn is_inside_sequence(&self) -> bool {
+        match self.state {
+            State::Ground | State::AfterReturn => false,
+            State::Escape | State::Csi(_) | State::Ss3 => true,
+        }
+    }
+
     fn enter(&mut self, state: State) -> Option<Key> {
         self.state = state;
         None

@@ -11,24 +11,35 @@ extern crate alloc;
 mod command;
 mod complete;
 mod control;
+mod definition;
 mod editor;
+mod error;
 mod history;
 mod keys;
 mod line;
 mod numbers;
 mod output;
 mod reports;
+mod settings;
 mod shell;
+mod stats;
 mod suggest;
 mod table;
 mod terminal;
+mod times;
+mod top;
 
 #[cfg(test)]
 mod fake;
 
 pub use control::{
-    Control, ControlError, ExitRecord, ExitStats, Feature, FeatureState, HostCpu, HostInfo, HostMemory,
-    Mitigation, VcpuInfo, VmInfo, VmState, VmStats, VmSummary,
+    Control, ExitRecord, Feature, FeatureState, HostCpu, HostInfo, HostMemory, Mitigation, VcpuInfo, VmInfo,
+    VmState, VmSummary,
 };
+pub use definition::{Cap, Class, Cores, Overrides, Restart, Scheduling, SchedulingChange};
+pub use error::ControlError;
 pub use output::Output;
 pub use terminal::{ESCAPE_KEY, Focus, Terminal};
+pub use times::{
+    CoreShares, DelayBucket, ExitStats, Snapshot, VcpuStats, VcpuTimes, VmStats, VmTimes, WakeDelays,
+};

@@ -62,6 +62,28 @@ pub(crate) fn duration(time: Duration) -> String {
     }
 }
 
+/// A duration in nanoseconds; more than 584 years are as many.
+pub(crate) fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// A duration in milliseconds with one decimal, cut: "1,234.5".
+pub(crate) fn milliseconds(time: Duration) -> String {
+    let tenths = u64::try_from(time.as_micros() / 100).unwrap_or(u64::MAX);
+    format!("{}.{}", grouped(tenths / 10), tenths % 10)
+}
+
+/// A duration that may be short: in microseconds, in milliseconds, or as [`duration`] from ten seconds on.
+pub(crate) fn fine_duration(time: Duration) -> String {
+    if time < Duration::from_millis(1) {
+        format!("{} us", time.as_micros())
+    } else if time < Duration::from_secs(10) {
+        format!("{} ms", milliseconds(time))
+    } else {
+        duration(time)
+    }
+}
+
 /// A frequency in MHz with three decimals.
 pub(crate) fn megahertz(hz: u64) -> String {
     format!("{}.{:03} MHz", hz / 1_000_000, hz % 1_000_000 / 1_000)
@@ -105,6 +127,23 @@ mod tests {
         assert_eq!(duration(Duration::from_secs(187)), "3 min 07 s");
         assert_eq!(duration(Duration::from_secs(7500)), "2 h 05 min");
         assert_eq!(duration(Duration::from_secs(90 * 3600)), "3 d 18 h");
+    }
+
+    #[test]
+    fn short_durations_keep_their_digits() {
+        for (micros, text) in [
+            (0, "0 us"),
+            (999, "999 us"),
+            (1_000, "1.0 ms"),
+            (1_234_567, "1,234.5 ms"),
+            (9_999_999, "9,999.9 ms"),
+            (10_000_000, "10.0 s"),
+        ] {
+            assert_eq!(fine_duration(Duration::from_micros(micros)), text);
+        }
+        assert_eq!(nanos(Duration::MAX), u64::MAX);
+        assert_eq!(milliseconds(Duration::from_micros(1_234_567)), "1,234.5");
+        assert!(milliseconds(Duration::MAX).starts_with("1,844,"), "no overflow");
     }
 
     #[test]

@@ -1,13 +1,16 @@
 //! What the commands show: the hypervisor's data as text.
 
-use crate::control::{ExitRecord, HostInfo, VmInfo, VmStats, VmSummary};
-use crate::numbers::{average, bytes, duration, grouped, megahertz, share};
+use crate::control::{ExitRecord, HostInfo, VmInfo, VmSummary};
+use crate::numbers::{bytes, duration, fine_duration, grouped, megahertz};
 use crate::output::{Output, print};
+use crate::stats;
 use crate::table::{Align, Table};
+use crate::times::CoreShares;
 use alloc::format;
 use alloc::string::{String, ToString};
-use alloc::vec::Vec;
-use core::cmp::Reverse;
+
+/// Rows of `vm list`: what is beyond is counted.
+const MOST_VMS: usize = 256;
 
 /// `vm list`.
 pub(crate) fn vm_list(vms: &[VmSummary], out: &mut dyn Output) {
@@ -23,7 +26,7 @@ pub(crate) fn vm_list(vms: &[VmSummary], out: &mut dyn Output) {
         ("EXITS", Align::Right),
         ("UPTIME", Align::Right),
     ]);
-    for vm in vms {
+    for vm in vms.iter().take(MOST_VMS) {
         table.row([
             vm.name.clone(),
             vm.state.to_string(),
@@ -34,6 +37,9 @@ pub(crate) fn vm_list(vms: &[VmSummary], out: &mut dyn Output) {
         ]);
     }
     table.print(out);
+    if vms.len() > MOST_VMS {
+        print(out, format_args!("  and {} more\n", vms.len() - MOST_VMS));
+    }
 }
 
 /// `vm info`.
@@ -47,6 +53,15 @@ pub(crate) fn vm_info(info: &VmInfo, out: &mut dyn Output) {
     print(out, format_args!("  kernel        {}\n", info.kernel));
     print(out, format_args!("  initramfs     {initramfs}\n"));
     print(out, format_args!("  command line  {}\n", info.command_line));
+    let scheduling = &info.scheduling;
+    print(
+        out,
+        format_args!(
+            "  scheduling    weight {}, cap {}, cores {}, class {}\n",
+            scheduling.weight, scheduling.cap, scheduling.cores, scheduling.class
+        ),
+    );
+    print(out, format_args!("  restart       {}\n", info.restart));
     print(out, format_args!("  exits         {}\n", grouped(vm.exits)));
     if !vm.uptime.is_zero() {
         print(out, format_args!("  uptime        {}\n", duration(vm.uptime)));
@@ -58,70 +73,26 @@ pub(crate) fn vm_info(info: &VmInfo, out: &mut dyn Output) {
     let mut table = Table::new([
         ("VCPU", Align::Right),
         ("ACTIVITY", Align::Left),
-        ("RIP", Align::Right),
+        ("CORE", Align::Right),
+        ("RUN", Align::Right),
+        ("STEAL", Align::Right),
+        ("MIGRATIONS", Align::Right),
         ("EXITS", Align::Right),
-        ("HOST CPU", Align::Right),
+        ("RIP", Align::Right),
     ]);
     for vcpu in &info.vcpus {
         table.row([
             vcpu.id.to_string(),
             vcpu.activity.to_string(),
+            vcpu.host_cpu.map_or_else(|| String::from("-"), |cpu| cpu.to_string()),
+            fine_duration(vcpu.times.ran),
+            fine_duration(vcpu.times.waited),
+            grouped(vcpu.times.migrations),
+            grouped(vcpu.times.exits),
             format!("{:#x}", vcpu.rip),
-            grouped(vcpu.exits),
-            vcpu.host_cpu.to_string(),
         ]);
     }
     table.print(out);
-}
-
-/// `stats`.
-pub(crate) fn stats(name: &str, stats: &VmStats, out: &mut dyn Output) {
-    let mut rows: Vec<_> = stats.rows.iter().filter(|row| row.count > 0).collect();
-    rows.sort_by_key(|row| (Reverse(row.count), Reverse(row.ticks)));
-    let count = rows.iter().fold(0_u64, |sum, row| sum.saturating_add(row.count));
-    let ticks = rows.iter().fold(0_u64, |sum, row| sum.saturating_add(row.ticks));
-    if rows.is_empty() {
-        print(out, format_args!("{name} has had no exits since it was last started\n"));
-        return;
-    }
-    let mut table = Table::new([
-        ("REASON", Align::Left),
-        ("COUNT", Align::Right),
-        ("SHARE", Align::Right),
-        ("INSTRUCTIONS", Align::Right),
-        ("SHARE", Align::Right),
-        ("AVERAGE", Align::Right),
-    ]);
-    for row in rows {
-        table.row([
-            row.reason.to_string(),
-            grouped(row.count),
-            share(row.count, count),
-            grouped(row.ticks),
-            share(row.ticks, ticks),
-            average(row.ticks, row.count),
-        ]);
-    }
-    table.row([
-        String::from("total"),
-        grouped(count),
-        share(count, count),
-        grouped(ticks),
-        share(ticks, ticks),
-        average(ticks, count),
-    ]);
-    table.print(out);
-    if let Some(guest) = stats.guest_ticks {
-        let all = guest.saturating_add(ticks);
-        print(
-            out,
-            format_args!("  in the guest {}; hypervisor's share {}\n", grouped(guest), share(ticks, all)),
-        );
-    }
-    print(
-        out,
-        format_args!("  (ticks of the host's TSC: instructions in Bochs, reference cycles elsewhere)\n"),
-    );
 }
 
 /// `exits`.
@@ -152,7 +123,7 @@ pub(crate) fn exits(name: &str, vcpu: u32, records: &[ExitRecord], out: &mut dyn
 }
 
 /// `host`.
-pub(crate) fn host(host: &HostInfo, out: &mut dyn Output) {
+pub(crate) fn host(host: &HostInfo, cores: &[CoreShares], out: &mut dyn Output) {
     let memory = host.memory;
     print(out, format_args!("  processor  {}\n", host.cpu_model));
     print(out, format_args!("  TSC        {}\n", megahertz(host.tsc_hz)));
@@ -174,6 +145,8 @@ pub(crate) fn host(host: &HostInfo, out: &mut dyn Output) {
         cpus.row([cpu.id.to_string(), cpu.apic_id.to_string(), cpu.activity.clone()]);
     }
     cpus.print(out);
+    print(out, format_args!("\n"));
+    stats::of_cores(cores, out);
     print(out, format_args!("\n"));
     let mut features = Table::new([("FEATURE", Align::Left), ("STATE", Align::Left)]);
     for feature in &host.features {

@@ -8,9 +8,11 @@ use crate::control::{Control, VmState};
 use crate::editor::{Edit, Editor};
 use crate::output::{Output, print};
 use crate::shell::{Request, run};
+use crate::top::{Progress, Top};
 use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 /// Ctrl-]: switches between the guest console and the monitor unless another key is chosen. Never reaches a guest.
 pub const ESCAPE_KEY: u8 = 0x1d;
@@ -21,6 +23,9 @@ const MAX_BACKLOG: usize = 8192;
 const MAX_ROW: usize = 256;
 /// Consoles with a backlog. More guests than this still work, the ones beyond it are forgotten while not shown.
 const MAX_CONSOLES: usize = 64;
+
+/// Words shown when Tab finds several.
+const MOST_CHOICES: usize = 64;
 
 /// Whom the line belongs to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -88,6 +93,8 @@ pub struct Terminal {
     attached: Option<String>,
     editor: Editor,
     consoles: Vec<Console>,
+    /// The `top` that has the monitor's rows instead of the prompt.
+    top: Option<Top>,
 }
 
 impl Default for Terminal {
@@ -105,7 +112,14 @@ impl Terminal {
     /// A terminal like [`Self::new`]'s whose escape key is the control character `escape`.
     pub fn with_escape(escape: u8) -> Self {
         let escape = Key(escape);
-        Self { escape, focus: Focus::Monitor, attached: None, editor: Editor::new(), consoles: Vec::new() }
+        Self {
+            escape,
+            focus: Focus::Monitor,
+            attached: None,
+            editor: Editor::new(),
+            consoles: Vec::new(),
+            top: None,
+        }
     }
 
     /// Greets the operator and shows the prompt.
@@ -129,6 +143,11 @@ impl Terminal {
     /// dealt with.
     pub fn feed(&mut self, byte: u8, control: &mut dyn Control, out: &mut dyn Output) -> Option<u8> {
         let is_escape = byte == self.escape.0;
+        if self.top.take().is_some() && !is_escape {
+            self.editor.swallow(byte);
+            self.editor.draw(out);
+            return None;
+        }
         match self.focus {
             Focus::Guest if is_escape => self.show_monitor(out),
             Focus::Guest => return Some(byte),
@@ -153,11 +172,39 @@ impl Terminal {
         None
     }
 
+    /// Shows what a repeating command has to show by now. To be called once in a while, at [`Self::next_tick`] at the
+    /// latest; costs nothing when nothing repeats.
+    pub fn tick(&mut self, control: &dyn Control, out: &mut dyn Output) {
+        let Some(top) = &mut self.top else { return };
+        match top.tick(control, out) {
+            Progress::GoesOn => {}
+            Progress::Done => {
+                self.top = None;
+                self.editor.draw(out);
+            }
+        }
+    }
+
+    /// When [`Self::tick`] has something to do next, on the clock of [`Control::uptime`]; `None` while no command
+    /// repeats.
+    pub fn next_tick(&self) -> Option<Duration> {
+        self.top.as_ref().map(Top::due)
+    }
+
+    /// Forgets what the guest `name` wrote, for another of that name to begin afresh.
+    pub fn forget(&mut self, name: &str) {
+        self.consoles.retain(|console| console.name != name);
+        if self.focus == Focus::Monitor && self.attached.as_deref() == Some(name) {
+            self.attached = None;
+        }
+    }
+
     /// Gives the line to the console of the guest `name`, with what it wrote while it was not shown.
     pub fn attach(&mut self, name: &str, control: &dyn Control, out: &mut dyn Output) {
         if self.focus == Focus::Guest {
             self.leave_guest();
         }
+        self.top = None;
         self.attached = Some(String::from(name));
         self.focus = Focus::Guest;
         let escape = self.escape;
@@ -166,6 +213,13 @@ impl Terminal {
             Some(VmState::Running) => {
                 print(out, format_args!("[craton: console of {name}; {escape} goes to the monitor]\n"));
             }
+            Some(VmState::Paused) => print(
+                out,
+                format_args!(
+                    "[craton: console of {name}, which is paused; {escape} goes to the monitor, \
+                     'vm resume {name}' there lets it go on]\n"
+                ),
+            ),
             Some(state @ (VmState::Stopped | VmState::Crashed | VmState::Refused)) => print(
                 out,
                 format_args!(
@@ -224,6 +278,8 @@ impl Terminal {
 
     fn notice_line(&mut self, line: core::fmt::Arguments<'_>, out: &mut dyn Output) {
         match self.focus {
+            // There is no prompt while a command repeats.
+            Focus::Monitor if self.top.is_some() => print(out, format_args!("{line}\n")),
             Focus::Monitor => {
                 Editor::erase(out);
                 print(out, format_args!("{line}\n"));
@@ -248,6 +304,11 @@ impl Terminal {
                     self.editor.draw(out);
                 }
             }
+            Some(Request::Repeat(top)) => self.top = Some(top),
+            Some(Request::Forget(name)) => {
+                self.forget(&name);
+                self.editor.draw(out);
+            }
             Some(Request::ClearScreen) => {
                 out.write_bytes(b"\x1b[2J\x1b[H");
                 self.editor.draw(out);
@@ -262,8 +323,11 @@ impl Terminal {
             Completion::Replace { start, word } => self.editor.replace_word(start, &word, out),
             Completion::Choices(words) => {
                 out.write_bytes(b"\r\n");
-                for word in words {
+                for word in words.iter().take(MOST_CHOICES) {
                     print(out, format_args!("  {word}"));
+                }
+                if words.len() > MOST_CHOICES {
+                    print(out, format_args!("  and {} more", words.len() - MOST_CHOICES));
                 }
                 out.write_bytes(b"\r\n");
                 self.editor.draw(out);
@@ -341,235 +405,4 @@ impl Terminal {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::fake::FakeControl;
-    use proptest::prelude::*;
-
-    struct Bench {
-        terminal: Terminal,
-        control: FakeControl,
-        out: Vec<u8>,
-        to_guest: Vec<u8>,
-    }
-
-    impl Bench {
-        fn new() -> Self {
-            let control = FakeControl::two_vms();
-            let mut out = Vec::new();
-            let mut terminal = Terminal::new();
-            terminal.open(&control, &mut out);
-            Self { terminal, control, out, to_guest: Vec::new() }
-        }
-
-        /// Types, and returns what was written since.
-        fn type_in(&mut self, bytes: &[u8]) -> String {
-            let from = self.out.len();
-            for &byte in bytes {
-                self.to_guest.extend(self.terminal.feed(byte, &mut self.control, &mut self.out));
-            }
-            String::from_utf8_lossy(&self.out[from..]).into_owned()
-        }
-
-        /// A guest writes; returns what was written to the line.
-        fn guest_writes(&mut self, name: &str, bytes: &[u8]) -> String {
-            let from = self.out.len();
-            self.terminal.guest_output(name, bytes, &mut self.out);
-            String::from_utf8_lossy(&self.out[from..]).into_owned()
-        }
-    }
-
-    #[test]
-    fn bytes_go_to_the_monitor_until_a_console_is_attached_then_all_but_the_escape_key_to_it() {
-        let mut bench = Bench::new();
-        bench.type_in(b"console debian\r");
-        assert_eq!((bench.terminal.focus(), bench.terminal.attached()), (Focus::Guest, Some("debian")));
-        let every: Vec<u8> = (0..=255).filter(|&byte| byte != ESCAPE_KEY).collect();
-        assert_eq!(bench.type_in(&every), "");
-        assert_eq!(bench.to_guest, every);
-        let shown = bench.type_in(&[ESCAPE_KEY]);
-        assert!(
-            shown.contains(
-                "[craton: monitor; 'help' lists commands, 'console' or Ctrl-] returns to debian]\r\n"
-            ),
-            "{shown}"
-        );
-        bench.type_in(b"host\r");
-        assert_eq!(bench.to_guest, every);
-    }
-
-    #[test]
-    fn the_escape_key_in_the_monitor_returns_and_keeps_the_half_typed_line() {
-        let mut bench = Bench::new();
-        bench.type_in(b"console debian\r\x1dvm li\x1d");
-        assert_eq!(bench.terminal.focus(), Focus::Guest);
-        let shown = bench.type_in(&[ESCAPE_KEY]);
-        assert!(shown.contains("craton> vm li"), "{shown}");
-        assert!(bench.type_in(b"st\r").contains("running"));
-    }
-
-    #[test]
-    fn the_first_escape_goes_to_the_first_machine_when_none_was_attached() {
-        let mut bench = Bench::new();
-        bench.type_in(&[ESCAPE_KEY]);
-        assert_eq!(bench.terminal.attached(), Some("debian"));
-        let mut bench = Bench::new();
-        bench.control.vms.clear();
-        let shown = bench.type_in(&[ESCAPE_KEY]);
-        assert!(shown.contains("no console to show") && shown.ends_with("craton> \u{1b}[K"), "{shown:?}");
-        assert_eq!(bench.terminal.focus(), Focus::Monitor);
-    }
-
-    #[test]
-    fn output_of_a_guest_that_is_not_shown_appears_when_it_is() {
-        let mut bench = Bench::new();
-        assert_eq!(bench.guest_writes("debian", b"booting\r\n"), "");
-        let shown = bench.type_in(b"console debian\r");
-        assert!(shown.ends_with("booting\r\n"), "{shown}");
-        assert_eq!(bench.guest_writes("debian", b"/ # "), "/ # ");
-        assert_eq!(bench.guest_writes("probe", b"other"), "");
-        bench.type_in(&[ESCAPE_KEY]);
-        bench.guest_writes("debian", b"late\r\n");
-        assert!(bench.type_in(&[ESCAPE_KEY]).ends_with("]\r\n/ # late\r\n"));
-        bench.type_in(&[ESCAPE_KEY]);
-        assert!(bench.type_in(&[ESCAPE_KEY]).ends_with("]\r\n"), "nothing is shown twice");
-    }
-
-    #[test]
-    fn a_backlog_keeps_the_newest_bytes_and_says_that_it_dropped_some() {
-        let mut bench = Bench::new();
-        bench.guest_writes("debian", &[b'a'; MAX_BACKLOG]);
-        bench.guest_writes("debian", b"end");
-        let shown = bench.type_in(b"console debian\r");
-        assert!(shown.contains("older output was dropped"));
-        assert!(shown.ends_with("aend"));
-        let kept = shown.chars().rev().take_while(|&c| c != '\n').count();
-        assert_eq!(kept, MAX_BACKLOG);
-    }
-
-    #[test]
-    fn a_guest_that_stops_while_shown_gives_the_line_back() {
-        let mut bench = Bench::new();
-        bench.type_in(b"console debian\r");
-        bench.guest_writes("debian", b"down");
-        bench.terminal.stopped("debian", "the guest powered off", &mut bench.out);
-        assert_eq!(bench.terminal.focus(), Focus::Monitor);
-        let shown = String::from_utf8_lossy(&bench.out).into_owned();
-        assert!(
-            shown.contains("[craton: debian stopped: the guest powered off; 'vm start debian'"),
-            "{shown}"
-        );
-        assert!(shown.ends_with("craton> \u{1b}[K"));
-        assert_eq!(
-            bench.guest_writes("debian", b"new"),
-            "",
-            "a guest that was started again is not shown yet"
-        );
-        assert!(bench.type_in(b"console debian\r").ends_with("]\r\ndownnew"));
-        bench.terminal.stopped("probe", "triple fault", &mut bench.out);
-        assert_eq!(bench.terminal.focus(), Focus::Guest);
-    }
-
-    #[test]
-    fn a_stopped_machine_s_console_says_how_to_start_it() {
-        let mut bench = Bench::new();
-        let shown = bench.type_in(b"vm console probe\r");
-        assert!(
-            shown.contains("console of probe, which is stopped") && shown.contains("'vm start probe'"),
-            "{shown}"
-        );
-    }
-
-    #[test]
-    fn host_lines_stand_on_rows_of_their_own() {
-        let mut bench = Bench::new();
-        bench.type_in(b"vm l");
-        let from = bench.out.len();
-        bench.terminal.host_line("[info] something", &mut bench.out);
-        assert_eq!(
-            String::from_utf8_lossy(&bench.out[from..]),
-            "\r\x1b[K[info] something\r\n\rcraton> vm l\x1b[K"
-        );
-        bench.type_in(b"\x03console debian\r");
-        bench.guest_writes("debian", b"/ # ls");
-        let from = bench.out.len();
-        bench.terminal.host_line("[info] more", &mut bench.out);
-        assert_eq!(String::from_utf8_lossy(&bench.out[from..]), "\x1b[0m\r\n[info] more\r\n/ # ls");
-    }
-
-    #[test]
-    fn tab_completes_and_lists() {
-        let mut bench = Bench::new();
-        assert!(bench.type_in(b"vm sto\t").ends_with("craton> vm stop \u{1b}[K"));
-        let shown = bench.type_in(b"\t");
-        assert!(
-            shown.contains("  debian  probe\r\n") && shown.ends_with("craton> vm stop \u{1b}[K"),
-            "{shown:?}"
-        );
-        bench.type_in(b"d\t\r");
-        assert_eq!(bench.control.calls, ["stop debian"]);
-        assert_eq!(bench.type_in(b"zz\t").as_bytes().last(), Some(&7));
-    }
-
-    #[test]
-    fn ctrl_d_on_an_empty_line_returns_to_the_console() {
-        let mut bench = Bench::new();
-        bench.type_in(b"\x04");
-        assert_eq!(bench.terminal.focus(), Focus::Guest);
-    }
-
-    proptest! {
-        #[test]
-        fn no_bytes_panic_or_grow_memory_without_bound(
-            input in proptest::collection::vec(any::<u8>(), 0..600),
-            guest in proptest::collection::vec(any::<u8>(), 0..600),
-        ) {
-            let mut bench = Bench::new();
-            for (index, &byte) in input.iter().enumerate() {
-                bench.type_in(&[byte]);
-                if let Some(&byte) = guest.get(index) {
-                    bench.guest_writes("debian", &[byte]);
-                }
-            }
-            for console in &bench.terminal.consoles {
-                prop_assert!(console.missed.len() <= MAX_BACKLOG && console.row.len() <= MAX_ROW);
-            }
-        }
-
-        /// Keys rather than bytes, so that lines get long, are recalled, and commands run.
-        #[test]
-        fn no_keys_panic_and_the_row_stays_within_the_terminal(
-            keys in proptest::collection::vec(
-                prop_oneof![
-                    Just("\x1b[A"), Just("\x1b[B"), Just("\x1b[C"), Just("\x1b[D"), Just("\x1b[3~"), Just("\x7f"),
-                    Just("\x01"), Just("\x05"), Just("\x0b"), Just("\x15"), Just("\x17"), Just("\t"), Just("\r"),
-                    Just("\x03"), Just("\x04"), Just("\x1d"), Just("vm "), Just("start "), Just("debian"), Just(" "),
-                    Just("a very long word that goes on and on "), Just("exits "), Just("99999999999999999999"),
-                ],
-                0..200,
-            )
-        ) {
-            let mut bench = Bench::new();
-            for key in keys {
-                bench.type_in(key.as_bytes());
-                let row_start = bench.out.iter().rposition(|&byte| byte == b'\r').unwrap_or(0);
-                if bench.terminal.focus() == Focus::Monitor {
-                    let drawn = bench.out[row_start..].iter().filter(|&&byte| byte != 7).count();
-                    prop_assert!(drawn < 80 + 16, "{drawn} bytes on one row");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn another_escape_key_takes_the_place_of_the_usual_one() {
-        let mut bench = Bench::new();
-        bench.terminal = Terminal::with_escape(0x01);
-        bench.terminal.attach("debian", &bench.control, &mut bench.out);
-        assert!(String::from_utf8_lossy(&bench.out).contains("Ctrl-A goes to the monitor"));
-        bench.type_in(&[ESCAPE_KEY]);
-        assert_eq!(bench.to_guest, [ESCAPE_KEY], "now a key like any other");
-        assert!(bench.type_in(&[0x01]).contains("Ctrl-A returns to debian"));
-        assert_eq!(bench.terminal.focus(), Focus::Monitor);
-    }
-}
+mod tests;

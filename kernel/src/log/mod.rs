@@ -74,6 +74,8 @@ impl Log for Logger {
         let (seconds, fraction) = (us / 1_000_000, us % 1_000_000);
         let (level, text) = (record.level(), record.args());
         SINKS.lock().put(format_args!("[{seconds:5}.{fraction:06}] {level:<5} {text}"));
+        // It brings the line to the terminal.
+        crate::cores::call_operator();
     }
 
     fn flush(&self) {}

@@ -1,21 +1,24 @@
-//! All virtual machines of the host, and who of them holds the core.
+//! All virtual machines of the host, and what the operator does with them. Everything here happens on the operator's
+//! core, between turns; the other cores go on.
 
-use super::guest::{Guest, Phase};
+use super::build::{Build, Built};
+use super::guest::{Guest, LastRun, Phase};
 use super::machine::Machine;
-use super::report;
+use super::numbers::Numbers;
+use super::slot::VmKey;
+use super::{report, scheduling, times};
 use crate::boot_archive::Files;
+use crate::cores::{Core, Stopped};
+use crate::host_use::HostUse;
 use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use arch::Tsc;
-use config::Config;
-use hal::vmx::VmxCpu;
-use monitor::ControlError;
-use sched::{EntityId, Scheduler, Weight};
-use vmm::{Leave, RunState, StopReason};
+use config::{Class, Config, VmConfig};
+use monitor::{ControlError, Overrides, SchedulingChange};
+use sched::EntityId;
+use vmm::StopReason;
 
-/// A vCPU runs this long before others get their turn, in microseconds.
-const SLICE_US: u64 = 5_000;
 /// A run this long, in microseconds, ends a series of failures; a guest that resets itself sooner waits like one that
 /// failed: each start costs its neighbours processor time.
 const STEADY_US: u64 = 10_000_000;
@@ -27,44 +30,29 @@ pub(crate) struct Ended {
     pub(crate) why: String,
 }
 
-/// The virtual machines and the core that runs them.
+/// The virtual machines, and the core that the operator acts on.
 #[derive(Debug)]
 pub(crate) struct Fleet {
-    cpu: VmxCpu,
+    pub(crate) core: Core,
     guests: Vec<Guest>,
     files: Files,
-    scheduler: Scheduler,
-    /// The guest whose VMCS and registers are on the core.
-    loaded: Option<usize>,
-}
-
-fn entity(index: usize) -> EntityId {
-    EntityId(u32::try_from(index).unwrap_or(u32::MAX))
-}
-
-/// The host's time stamp ticks in `us` microseconds.
-pub(super) fn ticks(us: u64) -> Tsc {
-    Tsc(hal::time::tsc_hz() / 1_000_000 * us)
+    numbers: Numbers,
+    next_key: u64,
 }
 
 impl Fleet {
     /// The machines of `config`, all off.
-    pub(crate) fn new(cpu: VmxCpu, config: Config, files: Files) -> Self {
+    pub(crate) fn new(core: Core, config: Config, files: Files) -> Self {
         Self {
-            cpu,
+            core,
             guests: config.vms.into_iter().map(Guest::new).collect(),
             files,
-            scheduler: Scheduler::new(ticks(SLICE_US)),
-            loaded: None,
+            numbers: Numbers::new(),
+            next_key: 0,
         }
     }
 
-    /// The core's VMX side.
-    pub(crate) const fn cpu(&self) -> &VmxCpu {
-        &self.cpu
-    }
-
-    /// All machines, in the order of the configuration.
+    /// All machines: those of the configuration in its order, then those created since.
     pub(crate) fn guests(&self) -> &[Guest] {
         &self.guests
     }
@@ -85,127 +73,260 @@ impl Fleet {
         }
     }
 
-    /// Starts the machine at `index`.
-    pub(crate) fn start(&mut self, index: usize) -> Result<(), ControlError> {
-        if self.guests[index].machine().is_some() {
-            return Err(ControlError::AlreadyRunning);
+    /// Defines a machine like the one at `from`, but for `overrides`.
+    pub(crate) fn create(
+        &mut self,
+        name: &str,
+        from: usize,
+        overrides: &Overrides,
+    ) -> Result<(), ControlError> {
+        if self.find(name).is_ok() {
+            return Err(ControlError::NameTaken);
         }
-        self.unload();
-        let guest = &mut self.guests[index];
-        guest.restart_at = None;
-        let machine = match Machine::build(&mut self.cpu, &guest.config, &self.files) {
-            Ok(machine) => machine,
-            Err(error) => {
-                guest.detail = report::start_error(&guest.config.name, &error);
-                guest.phase =
-                    if matches!(error, ControlError::Refused(_)) { Phase::Refused } else { Phase::Off };
-                return Err(error);
-            }
-        };
-        let now = hal::time::now();
-        guest.started_at = now;
-        guest.detail.clear();
-        guest.last_stats = None;
-        report::started(&guest.config.name, &machine);
-        report::check_entry(&guest.config.name, &machine, self.cpu.capabilities());
-        guest.phase = Phase::Running(Box::new(machine));
-        self.loaded = Some(index);
-        let weight = Weight::new(guest.config.weight).unwrap_or(Weight::DEFAULT);
-        let id = entity(index);
-        self.scheduler.add(id, weight).expect("a machine that does not run is not scheduled");
-        self.scheduler.wake(id, now).expect("it was just added");
+        let shared = self.core.shared();
+        let config = scheduling::derive(&self.guests[from].config, name, overrides, shared)?;
+        let total = hal::memory::frames::counters().total_bytes;
+        let needed = config.memory_mib.saturating_mul(arch::MIB);
+        if needed > total {
+            return Err(ControlError::OutOfMemory { needed, free: total });
+        }
+        self.guests.push(Guest::new(config));
         Ok(())
+    }
+
+    /// Ends the machine at `index` if it runs, and forgets it.
+    pub(crate) fn destroy(&mut self, index: usize) -> Option<Ended> {
+        let ended = self.stop(index).ok();
+        let guest = self.guests.remove(index);
+        report::destroyed(&guest.config.name, self.host_use());
+        ended
+    }
+
+    /// What of the host is in use.
+    pub(crate) fn host_use(&self) -> HostUse {
+        let tables = |guest: &Guest| guest.machine().map_or(0, Machine::table_pages);
+        HostUse::now(self.guests.iter().map(tables).sum())
+    }
+
+    /// Whether the machine called `name` has been built and runs.
+    pub(crate) fn is_running(&self, name: &str) -> bool {
+        self.find(name).is_ok_and(|index| matches!(self.guests[index].phase, Phase::Running(_)))
+    }
+
+    /// Begins to start the machine at `index`: [`Self::poll`] goes on with it.
+    pub(crate) fn start(&mut self, index: usize) -> Result<(), ControlError> {
+        match self.guests[index].phase {
+            Phase::Starting(_) | Phase::Running(_) => return Err(ControlError::AlreadyRunning),
+            Phase::Paused(_) => return Err(ControlError::Paused),
+            Phase::Off | Phase::Crashed | Phase::Refused => {}
+        }
+        self.guests[index].restart_at = None;
+        match self.begin(index) {
+            Ok(build) => {
+                let guest = &mut self.guests[index];
+                guest.started_at = hal::time::now();
+                guest.detail.clear();
+                guest.last_run = Vec::new();
+                guest.phase = Phase::Starting(Box::new(build));
+                Ok(())
+            }
+            Err(error) => {
+                self.not_started(index, &error);
+                Err(error)
+            }
+        }
+    }
+
+    fn begin(&mut self, index: usize) -> Result<Build, ControlError> {
+        let config = &self.guests[index].config;
+        let promised = self.guests.iter().map(|guest| match &guest.phase {
+            Phase::Starting(build) => build.missing_bytes(),
+            Phase::Off | Phase::Crashed | Phase::Refused | Phase::Running(_) | Phase::Paused(_) => 0,
+        });
+        let promised = promised.sum();
+        let ids = self.numbers.take(config.vcpus.into()).ok_or_else(|| {
+            ControlError::Failed(String::from("all numbers for vCPUs are in use; stop another machine"))
+        })?;
+        let key = VmKey(self.next_key);
+        self.next_key += 1;
+        let build = Build::begin(self.core.cpu(), config, key, ids.clone(), promised);
+        if build.is_err() {
+            self.numbers.give(&ids);
+        }
+        build
+    }
+
+    fn not_started(&mut self, index: usize, error: &ControlError) {
+        let guest = &mut self.guests[index];
+        guest.detail = report::start_error(&guest.config.name, error);
+        guest.phase = if matches!(error, ControlError::Refused(_)) { Phase::Refused } else { Phase::Off };
+    }
+
+    /// Goes on with the first machine that is being built. Returns whether one is.
+    fn build_on(&mut self) -> bool {
+        let building = |guest: &Guest| matches!(guest.phase, Phase::Starting(_));
+        let Some(index) = self.guests.iter().position(building) else { return false };
+        let Self { core, guests, files, .. } = self;
+        let guest = &mut guests[index];
+        let Phase::Starting(build) = &mut guest.phase else { return false };
+        let ids: Box<[EntityId]> = build.ids().into();
+        let result = match build.step(core, &guest.config, files) {
+            Ok(Built::Going) => return true,
+            Ok(Built::Done { ids, bodies }) => {
+                let spec = scheduling::spec(&guest.config);
+                Machine::install(core.shared(), ids, bodies, &spec)
+            }
+            Err(error) => Err(error),
+        };
+        match result {
+            Ok(machine) => {
+                guest.started_at = hal::time::now();
+                report::started(&guest.config.name, &machine);
+                report::check_first_entry(&guest.config.name, &machine, core);
+                machine.let_go(core);
+                guest.phase = Phase::Running(machine);
+            }
+            Err(error) => {
+                guest.phase = Phase::Off;
+                self.numbers.give(&ids);
+                self.not_started(index, &error);
+                log::error!("{}", self.guests[index].detail);
+            }
+        }
+        true
+    }
+
+    /// Holds the machine at `index` where it is.
+    pub(crate) fn pause(&mut self, index: usize) -> Result<(), ControlError> {
+        let guest = &mut self.guests[index];
+        match core::mem::replace(&mut guest.phase, Phase::Off) {
+            Phase::Running(machine) => {
+                machine.park(&mut self.core);
+                guest.phase = Phase::Paused(machine);
+                Ok(())
+            }
+            other @ Phase::Paused(_) => {
+                guest.phase = other;
+                Err(ControlError::Paused)
+            }
+            other @ (Phase::Off | Phase::Crashed | Phase::Refused | Phase::Starting(_)) => {
+                guest.phase = other;
+                Err(ControlError::NotRunning)
+            }
+        }
+    }
+
+    /// Lets the machine at `index` go on.
+    pub(crate) fn resume(&mut self, index: usize) -> Result<(), ControlError> {
+        let guest = &mut self.guests[index];
+        match core::mem::replace(&mut guest.phase, Phase::Off) {
+            Phase::Paused(machine) => {
+                machine.let_go(&self.core);
+                guest.phase = Phase::Running(machine);
+                Ok(())
+            }
+            other @ Phase::Running(_) => {
+                guest.phase = other;
+                Err(ControlError::NotPaused)
+            }
+            other @ (Phase::Off | Phase::Crashed | Phase::Refused | Phase::Starting(_)) => {
+                guest.phase = other;
+                Err(ControlError::NotRunning)
+            }
+        }
     }
 
     /// Ends the machine at `index` at the operator's word.
     pub(crate) fn stop(&mut self, index: usize) -> Result<Ended, ControlError> {
-        if self.guests[index].machine().is_none() {
-            // A restart that waits is called off too.
-            let guest = &mut self.guests[index];
-            guest.restarts = 0;
-            return match guest.restart_at.take() {
-                Some(_) => Ok(Ended { name: guest.config.name.clone(), why: "restart called off".into() }),
+        let guest = &mut self.guests[index];
+        guest.restarts = 0;
+        let restart = guest.restart_at.take();
+        let name = || guest.config.name.clone();
+        match &guest.phase {
+            Phase::Starting(build) => {
+                let ended = Ended { name: name(), why: String::from("start called off") };
+                let ids: Box<[EntityId]> = build.ids().into();
+                guest.phase = Phase::Off;
+                self.numbers.give(&ids);
+                Ok(ended)
+            }
+            Phase::Running(_) | Phase::Paused(_) => {
+                self.end(index, 0, StopReason::Operator).ok_or(ControlError::NotRunning)
+            }
+            Phase::Off | Phase::Crashed | Phase::Refused => match restart {
+                // A restart that waits is called off too.
+                Some(_) => Ok(Ended { name: name(), why: String::from("restart called off") }),
                 None => Err(ControlError::NotRunning),
-            };
+            },
         }
-        self.guests[index].restarts = 0;
-        Ok(self.end(index, StopReason::Operator))
     }
 
     /// Stops and starts the machine at `index`.
     pub(crate) fn reset(&mut self, index: usize) -> Result<(), ControlError> {
-        if self.guests[index].machine().is_none() {
-            return Err(ControlError::NotRunning);
-        }
-        self.end(index, StopReason::Reset);
+        self.end(index, 0, StopReason::Reset).ok_or(ControlError::NotRunning)?;
         self.start(index)
     }
 
-    /// Takes whatever guest is on the core off it.
-    fn unload(&mut self) {
-        if let Some(index) = self.loaded.take()
-            && let Some(machine) = self.guests[index].machine_mut()
-        {
-            machine.vcpu.backend_mut().vmcs_mut().unload(&mut self.cpu);
-        }
-    }
-
-    /// Puts the guest at `index` on the core.
-    fn load(&mut self, index: usize) {
-        if self.loaded != Some(index) {
-            self.unload();
-            if let Some(machine) = self.guests[index].machine_mut() {
-                machine.vcpu.backend_mut().vmcs_mut().load(&mut self.cpu);
-                self.loaded = Some(index);
-            }
-        }
-    }
-
-    /// Takes the machine at `index` apart: dump, counters, memory back, policy.
-    fn end(&mut self, index: usize, reason: StopReason) -> Ended {
-        self.load(index);
-        let capabilities = *self.cpu.capabilities();
+    /// Changes how the vCPUs of the machine at `index` share the cores.
+    pub(crate) fn set(&mut self, index: usize, change: &SchedulingChange) -> Result<(), ControlError> {
+        let shared = self.core.shared();
         let guest = &mut self.guests[index];
-        let name = guest.config.name.clone();
+        let config = scheduling::changed(&guest.config, change, shared)?;
         if let Some(machine) = guest.machine() {
-            report::ended(&name, machine, reason, &capabilities);
-            guest.last_stats = Some(machine.vcpu.stats().clone());
+            scheduling::apply(shared, &machine.ids, &guest.config, &config)?;
+            machine.set_exclusive(config.class == Class::Exclusive);
         }
+        guest.config = config;
+        Ok(())
+    }
+
+    /// Takes the machine at `index` apart: dump of vCPU number `vcpu`, counters, memory back.
+    fn end(&mut self, index: usize, vcpu: usize, reason: StopReason) -> Option<Ended> {
+        let Self { core, guests, .. } = self;
+        let guest = &mut guests[index];
+        let machine = guest.take_machine()?;
+        machine.park(core);
+        let name = guest.config.name.clone();
+        report::ended(&name, &machine, vcpu, reason, core);
+        let ids = machine.ids.clone();
+        let times: Vec<_> = ids.iter().map(|id| times::of(core.shared(), *id)).collect();
+        let stats = machine.take_apart(core);
+        report::counters(&name, &stats);
+        let last_run = stats.into_iter().zip(times).map(|(stats, (mut times, wake_delays))| {
+            times.exits = stats.exits();
+            LastRun { stats, times, wake_delays }
+        });
+        guest.last_run = last_run.collect();
+        guest.phase = if reason.is_orderly() { Phase::Off } else { Phase::Crashed };
         let why = reason.to_string();
         guest.detail.clone_from(&why);
-        self.unload();
-        let guest = &mut self.guests[index];
-        guest.phase = if reason.is_orderly() { Phase::Off } else { Phase::Crashed };
-        self.scheduler.remove(entity(index)).expect("a machine that runs is scheduled");
-        Ended { name, why }
+        self.numbers.give(&ids);
+        Some(Ended { name, why })
     }
 
     /// Hands bytes of the operator to the console of `name`; returns how many were taken.
     pub(crate) fn type_in(&mut self, name: &str, bytes: &[u8], now: Tsc) -> usize {
         let Ok(index) = self.find(name) else { return bytes.len() };
-        match self.guests[index].machine_mut() {
-            Some(machine) => machine.type_in(bytes, now),
-            None => bytes.len(),
-        }
+        self.guests[index].machine().map_or(bytes.len(), |machine| machine.type_in(bytes, now))
     }
 
     /// Calls `show` with the name of the guest at `index` and what it has printed, as much as `room` bytes.
     pub(crate) fn drain_console(
-        &mut self,
+        &self,
         index: usize,
         room: usize,
         now: Tsc,
         mut show: impl FnMut(&str, &[u8]),
     ) {
-        let guest = &mut self.guests[index];
-        let Phase::Running(machine) = &mut guest.phase else { return };
+        let guest = &self.guests[index];
+        let Some(machine) = guest.machine() else { return };
         let mut shown = 0;
         let mut piece = [0; 256];
         while shown < room {
             let most = piece.len().min(room - shown);
             let mut length = 0;
             while length < most
-                && let Some(byte) = machine.console.receive()
+                && let Some(byte) = machine.outside.console.receive()
             {
                 piece[length] = byte;
                 length += 1;
@@ -217,80 +338,48 @@ impl Fleet {
             shown += length;
         }
         if shown > 0 {
-            machine.console_drained(now);
+            machine.touch_console(now);
         }
     }
 
-    /// Looks after guests that are not running: timers that wake them, restarts that are due. Returns when to look
-    /// again.
-    pub(crate) fn poll(&mut self, now: Tsc) -> Tsc {
+    /// Goes on with what takes time: machines that are being built, restarts that are due. Returns when to look again.
+    pub(crate) fn poll(&mut self, now: Tsc) -> Next {
         let mut next = Tsc::NEVER;
         for index in 0..self.guests.len() {
-            let guest = &self.guests[index];
-            if let Some(at) = guest.restart_at {
-                if at <= now {
-                    if let Err(error) = self.start(index) {
-                        log::error!("{}", report::start_error(&self.guests[index].config.name, &error));
-                    }
-                } else {
-                    next = next.min(at);
-                }
-                continue;
-            }
-            let Some(machine) = guest.machine() else { continue };
-            if machine.vcpu.run_state() != RunState::Halted {
-                continue;
-            }
-            if !machine.wants_poll(now) {
-                next = next.min(machine.vcpu.next_timer());
-                continue;
-            }
-            // What wakes it may need its registers (RFLAGS.IF), which are in its VMCS.
-            self.load(index);
-            let Some(machine) = self.guests[index].machine_mut() else { continue };
-            if machine.poll(now) {
-                self.scheduler.wake(entity(index), now).expect("a machine that runs is scheduled");
-            } else {
-                next = next.min(machine.vcpu.next_timer());
+            let Some(at) = self.guests[index].restart_at else { continue };
+            if at > now {
+                next = next.min(at);
+            } else if let Err(error) = self.start(index) {
+                log::error!("{}", report::start_error(&self.guests[index].config.name, &error));
             }
         }
-        next
+        if self.build_on() { Next::AtOnce } else { Next::At(next) }
     }
 
-    /// Runs whoever is due until `until` at the latest.
-    pub(crate) fn run(&mut self, now: Tsc, until: Tsc) -> Turn {
-        let sched::Decision::Run { id, until: slice_end } = self.scheduler.pick(now) else {
-            return Turn::Idle;
-        };
-        let index = usize::try_from(id.0).unwrap_or(usize::MAX);
-        self.load(index);
-        let Some(machine) = self.guests[index].machine_mut() else { return Turn::Over };
-        let leave = machine.vcpu.run(&mut machine.vm, slice_end.min(until));
-        let end = hal::time::now();
-        self.scheduler.charge(id, end - now).expect("a machine that runs is scheduled");
-        match leave {
-            Leave::SliceEnd => {}
-            Leave::HostInterrupt => hal::interrupts::open_window(),
-            Leave::HostNmi => hal::vmx::handle_nmi(),
-            Leave::HostMachineCheck => hal::vmx::handle_machine_check(),
-            Leave::Halted => self.scheduler.block(id).expect("a machine that runs is scheduled"),
-            Leave::Stopped(reason) => return Turn::Stopped { index, reason },
+    /// The next machine of which a vCPU ended, by its index.
+    pub(crate) fn next_stopped(&mut self) -> Option<(usize, Stopped)> {
+        loop {
+            let stopped = self.core.shared().take_stopped()?;
+            let is_it = |guest: &Guest| guest.machine().is_some_and(|machine| machine.key == stopped.key);
+            // Else another vCPU, or the operator, was first.
+            if let Some(index) = self.guests.iter().position(is_it) {
+                return Some((index, stopped));
+            }
         }
-        Turn::Over
     }
 
-    /// Ends the machine at `index`, which stopped for `reason`, and starts it again where that or its policy asks for
+    /// Ends the machine at `index`, of which a vCPU stopped, and starts it again where the reason or its policy asks for
     /// it; one that fails or resets soon after its start waits first.
-    pub(crate) fn finish(&mut self, index: usize, reason: StopReason) -> Option<Ended> {
-        let was_steady = hal::time::now().since(self.guests[index].started_at) >= ticks(STEADY_US);
-        let ended = self.end(index, reason);
+    pub(crate) fn finish(&mut self, index: usize, stopped: Stopped) -> Option<Ended> {
+        let was_steady = hal::time::now().since(self.guests[index].started_at) >= hal::time::ticks(STEADY_US);
+        let ended = self.end(index, stopped.vcpu, stopped.reason)?;
         let now = hal::time::now();
         let guest = &mut self.guests[index];
         if was_steady {
             guest.restarts = 0;
         }
-        if !matches!(reason, StopReason::Reset) {
-            if guest.restarts_after(reason) {
+        if !matches!(stopped.reason, StopReason::Reset) {
+            if guest.restarts_after(stopped.reason) {
                 guest.start_later(now);
             }
             return Some(ended);
@@ -304,20 +393,23 @@ impl Fleet {
         log::error!("{why}");
         Some(Ended { name: ended.name, why })
     }
+
+    /// Whether a machine runs whose vCPUs have cores of their own.
+    pub(crate) fn has_exclusive(&self) -> bool {
+        self.guests.iter().any(|guest| guest.config.class == Class::Exclusive && guest.machine().is_some())
+    }
+
+    /// A definition, for reading.
+    pub(crate) fn config(&self, index: usize) -> &VmConfig {
+        &self.guests[index].config
+    }
 }
 
-/// What came of a turn of the core.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Turn {
-    /// Nobody wants the core.
-    Idle,
-    /// A guest ran.
-    Over,
-    /// A guest ran and stopped: call [`Fleet::finish`].
-    Stopped {
-        /// Which.
-        index: usize,
-        /// Why.
-        reason: StopReason,
-    },
+/// When the operator's core must look after the machines again. The earlier is less.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Next {
+    /// Something is going on: after one turn of a guest, or at once if none wants one.
+    AtOnce,
+    /// Then.
+    At(Tsc),
 }

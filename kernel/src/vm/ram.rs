@@ -1,14 +1,23 @@
-//! Guest RAM: taken in the largest blocks that fit, so that EPT maps it with the largest leaves.
+//! Guest RAM: taken in the largest blocks that fit, so that EPT maps it with the largest leaves; zeroed in small steps,
+//! so that whoever else uses the core does not wait for it.
 
 use arch::{GIB, Gpa};
 use hal::memory::FrameBlock;
 use hal::memory::frames::Order;
 use hal::vmx::{AddRamError, GuestSpace};
 use loader::MemoryRange;
+use memory::Block;
 
 /// The host has not enough memory in blocks of any size.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct OutOfMemory;
+
+/// What is zeroed at once, in bytes.
+const PIECE_BYTES: usize = 4096;
+/// What one [`Filling::step`] zeroes, in bytes.
+const STEP_BYTES: u64 = 512 * 1024;
+
+static ZEROS: [u8; PIECE_BYTES] = [0; PIECE_BYTES];
 
 /// The largest block that may begin at `at` and has no more than `rest` bytes.
 fn largest(at: Gpa, rest: u64) -> Order {
@@ -18,26 +27,89 @@ fn largest(at: Gpa, rest: u64) -> Order {
         .unwrap_or(Order::SMALL)
 }
 
-/// Gives `space` zeroed RAM at `ranges`, whose bounds are page-aligned.
-pub(crate) fn populate(space: &mut GuestSpace, ranges: &[MemoryRange]) -> Result<(), OutOfMemory> {
-    for range in ranges {
-        let (mut at, mut rest) = (range.start, range.bytes);
-        while rest > 0 {
-            let block = take(largest(at, rest)).ok_or(OutOfMemory)?;
-            let bytes = block.size_bytes();
-            match space.add_ram(at, block) {
-                Ok(()) => {}
-                Err(AddRamError::OutOfTables) => return Err(OutOfMemory),
-                Err(AddRamError::Place(error)) => panic!("guest RAM ranges are disjoint: {error:?}"),
-            }
-            at = at + bytes;
-            rest -= bytes;
-        }
-    }
-    Ok(())
+/// A block on its way to be RAM.
+#[derive(Debug)]
+struct Unfinished {
+    at: Gpa,
+    block: FrameBlock,
+    zeroed: u64,
 }
 
-/// A zeroed block of `wanted` size or, where memory is in pieces, the largest smaller one.
-fn take(wanted: Order) -> Option<FrameBlock> {
-    Order::all().rev().filter(|order| *order <= wanted).find_map(|order| FrameBlock::zeroed(order).ok())
+/// An address space that is being given its RAM.
+#[derive(Debug)]
+pub(crate) struct Filling {
+    space: GuestSpace,
+    /// What is left to be filled, the next last. Bounds are page-aligned.
+    ranges: alloc::vec::Vec<MemoryRange>,
+    block: Option<Unfinished>,
 }
+
+/// How far it is.
+#[derive(Debug)]
+pub(crate) enum Progress {
+    /// More is to do.
+    Going(Filling),
+    /// All ranges are RAM.
+    Done(GuestSpace),
+}
+
+impl Filling {
+    /// Will make `ranges` RAM of `space`, zeroed.
+    pub(crate) fn new(space: GuestSpace, ranges: &[MemoryRange]) -> Self {
+        Self { space, ranges: ranges.iter().rev().copied().collect(), block: None }
+    }
+
+    /// Bytes that are still to be taken from the host.
+    pub(crate) fn missing_bytes(&self) -> u64 {
+        self.ranges.iter().map(|range| range.bytes).sum()
+    }
+
+    /// Takes and zeroes the next piece.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`]; what was taken is given back.
+    pub(crate) fn step(mut self) -> Result<Progress, OutOfMemory> {
+        let mut unfinished = match self.block.take() {
+            Some(block) => block,
+            None => match self.take_block()? {
+                Some(block) => block,
+                None => return Ok(Progress::Done(self.space)),
+            },
+        };
+        let size = unfinished.block.size_bytes();
+        let end = size.min(unfinished.zeroed + STEP_BYTES);
+        while unfinished.zeroed < end {
+            unfinished.block.copy_in(unfinished.zeroed, &ZEROS);
+            unfinished.zeroed += arch::PAGE_SIZE;
+        }
+        if unfinished.zeroed < size {
+            self.block = Some(unfinished);
+            return Ok(Progress::Going(self));
+        }
+        match self.space.add_ram(unfinished.at, unfinished.block) {
+            Ok(()) => Ok(Progress::Going(self)),
+            Err(AddRamError::OutOfTables) => Err(OutOfMemory),
+            Err(AddRamError::Place(error)) => panic!("guest RAM ranges are disjoint: {error:?}"),
+        }
+    }
+
+    /// The next block: as large as fits, or, where the host's memory is in pieces, the largest smaller one.
+    fn take_block(&mut self) -> Result<Option<Unfinished>, OutOfMemory> {
+        let Some(range) = self.ranges.last_mut() else { return Ok(None) };
+        let wanted = largest(range.start, range.bytes);
+        let block = Order::all()
+            .rev()
+            .filter(|order| *order <= wanted)
+            .find_map(|order| FrameBlock::uninitialized(order).ok())
+            .ok_or(OutOfMemory)?;
+        let at = range.start;
+        range.start = at + block.size_bytes();
+        range.bytes -= block.size_bytes();
+        if range.bytes == 0 {
+            self.ranges.pop();
+        }
+        Ok(Some(Unfinished { at, block, zeroed: 0 }))
+    }
+}
+
+const _: () = assert!(PIECE_BYTES as u64 == arch::PAGE_SIZE);

@@ -1,8 +1,11 @@
 //! What the log says of a virtual machine's beginning and end.
 
 use super::machine::Machine;
+use super::slot::Body;
+use crate::cores::Core;
+use crate::host_use::HostUse;
 use alloc::format;
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use arch::{Gpr, SegmentRegister};
 use monitor::ControlError;
 use vmm::{CpuState, ExitReason, Stats, StopReason, VcpuBackend};
@@ -17,25 +20,41 @@ pub(super) fn start_error(name: &str, error: &ControlError) -> String {
             needed >> 20,
             free >> 20
         ),
-        ControlError::Failed(text) => format!("vm \"{name}\": cannot start: {text}"),
-        ControlError::NoSuchVm
+        ControlError::Failed(_)
+        | ControlError::NoSuchVm
+        | ControlError::NameTaken
         | ControlError::AlreadyRunning
         | ControlError::NotRunning
-        | ControlError::NoSuchVcpu { .. } => format!("vm \"{name}\": cannot start: {error:?}"),
+        | ControlError::Paused
+        | ControlError::NotPaused
+        | ControlError::NoSuchVcpu { .. }
+        | ControlError::NoSuchCore { .. } => format!("vm \"{name}\": cannot start: {}", error.reason(name)),
     }
 }
 
 /// A machine starts.
 pub(super) fn started(name: &str, machine: &Machine) {
     let statistics = machine.vm.memory.statistics();
-    log::info!("vm {name}: starts with {} MiB; EPT: {statistics:?}", machine.vm.memory.size() >> 20);
+    let vcpus = machine.ids.len();
+    let plural = if vcpus == 1 { "" } else { "s" };
+    let mib = machine.memory_bytes() >> 20;
+    log::info!("vm {name}: starts with {mib} MiB, {vcpus} vCPU{plural}; EPT: {statistics:?}");
 }
 
-/// Checks the state that a machine is about to start from against the manual's entry checks: emulators and nested
-/// hosts accept states that silicon refuses. Returns how many rules are broken.
-pub(super) fn check_entry(name: &str, machine: &Machine, capabilities: &Capabilities) -> usize {
+/// Checks the state that the first processor of a parked machine is about to start from against the manual's entry
+/// checks: emulators and nested hosts accept states that silicon refuses.
+pub(super) fn check_first_entry(name: &str, machine: &Machine, core: &mut Core) {
+    if let Some(first) = machine.ids.first() {
+        core.look_loaded(*first, |body, cpu| {
+            check_entry(name, body, cpu.capabilities());
+        });
+    }
+}
+
+/// Checks the state of a loaded processor. Returns how many rules are broken.
+fn check_entry(name: &str, body: &Body, capabilities: &Capabilities) -> usize {
     let physical_address_bits = hal::cpu::cpuid(0x8000_0008, 0).eax.to_le_bytes()[0];
-    let vmcs = machine.vcpu.backend().vmcs();
+    let vmcs = body.vcpu.backend().vmcs();
     let violations = vmx::entry_check::check(vmcs, capabilities, physical_address_bits);
     for violation in &violations {
         log::error!("vm {name}: entry check failed: {violation}");
@@ -43,23 +62,32 @@ pub(super) fn check_entry(name: &str, machine: &Machine, capabilities: &Capabili
     violations.len()
 }
 
-/// A machine ended: why, its counters, and a dump when that was not in order.
-pub(super) fn ended(name: &str, machine: &Machine, reason: StopReason, capabilities: &Capabilities) {
-    let why = reason.to_string();
+/// A machine, which is parked, ended: why, and a dump of the vCPU number `vcpu` when that was not in order.
+pub(super) fn ended(name: &str, machine: &Machine, vcpu: usize, reason: StopReason, core: &mut Core) {
     if reason.is_orderly() {
-        log::info!("vm {name}: stopped: {why}");
+        log::info!("vm {name}: stopped: {reason}");
+        return;
+    }
+    if machine.ids.len() > 1 {
+        log::error!("vm {name}: stopped: vCPU {vcpu}: {reason}");
     } else {
-        let backend = machine.vcpu.backend();
-        log::error!("vm {name}: stopped: {why}");
-        dump(name, &backend.save());
+        log::error!("vm {name}: stopped: {reason}");
+    }
+    let Some(id) = machine.ids.get(vcpu) else { return };
+    core.look_loaded(*id, |body, cpu| {
+        dump(name, &body.vcpu.backend().save());
         if let StopReason::EntryFailure(failure) = reason
-            && check_entry(name, machine, capabilities) == 0
+            && check_entry(name, body, cpu.capabilities()) == 0
         {
             log::error!("vm {name}: {failure:?}, and no entry check of the manual's that we mirror fails");
         }
-        last_exits(name, machine.vcpu.stats());
-    }
-    counters(name, machine.vcpu.stats());
+        last_exits(name, body.vcpu.stats());
+    });
+}
+
+/// A machine was destroyed: what is in use now, so that it can be seen that all came back.
+pub(super) fn destroyed(name: &str, host: HostUse) {
+    log::info!("vm {name}: destroyed; in use on the host: {host}");
 }
 
 fn dump(name: &str, state: &CpuState) {
@@ -119,18 +147,20 @@ fn last_exits(name: &str, stats: &Stats) {
     }
 }
 
-/// Counters, one reason a line, so that tools can read them.
-fn counters(name: &str, stats: &Stats) {
+/// Counters of all vCPUs together, one reason a line, so that tools can read them.
+pub(super) fn counters(name: &str, vcpus: &[Stats]) {
+    let sum = |of: &dyn Fn(&Stats) -> u64| vcpus.iter().map(of).sum::<u64>();
     log::info!(
         "vm {name}: stats: total_exits={} host_instr={} guest_instr={}",
-        stats.exits(),
-        stats.host_ticks(),
-        stats.guest_ticks()
+        sum(&Stats::exits),
+        sum(&Stats::host_ticks),
+        sum(&Stats::guest_ticks)
     );
     for reason in ExitReason::ALL {
-        let row = stats.reason(reason);
-        if row.count > 0 {
-            log::info!("vm {name}: exit {} {} {}", reason.name(), row.count, row.host_ticks);
+        let count = sum(&|stats| stats.reason(reason).count);
+        if count > 0 {
+            let ticks = sum(&|stats| stats.reason(reason).host_ticks);
+            log::info!("vm {name}: exit {} {count} {ticks}", reason.name());
         }
     }
 }

@@ -10,8 +10,8 @@ use arch::{Exception, Gpa, Gpr, Gva, Msr, Nanos, Port, RFlags, Segment, SegmentR
 use bus::Platform;
 use memory::GuestMemory;
 use vmm::{
-    CrAccess, Direction, EntryFailure, EptFault, IoExit, Leave, MemoryAccess, RawExit, StopReason,
-    VcpuBackend, VmExit,
+    CrAccess, Direction, EntryFailure, EptFault, InterruptSupport, IoExit, Leave, MemoryAccess, RawExit,
+    StopReason, VcpuBackend, VmExit,
 };
 
 /// Turns that one input gets at most.
@@ -138,7 +138,9 @@ impl Bytes<'_> {
 pub fn run_bytes(bytes: &[u8]) -> Played {
     let mut bytes = Bytes(bytes);
     let mode = bytes.pick([CpuMode::Long64, CpuMode::Flat32, CpuMode::Real]);
-    let mut machine = Machine::new(Setup { mode, ..Setup::default() });
+    let interrupts =
+        bytes.pick([InterruptSupport::Software, InterruptSupport::Virtual, InterruptSupport::Posted]);
+    let mut machine = Machine::new(Setup { mode, interrupts, ..Setup::default() });
     warm_up(&mut machine, bytes.byte());
     for _ in 0..TURNS {
         if bytes.is_empty() {
@@ -171,7 +173,7 @@ fn warm_up(machine: &mut Machine, parts: u8) {
     if has(3) {
         machine.enable_uart();
     }
-    let devices = &mut machine.vm.platform;
+    let devices = &mut machine.vm.platform();
     for pin in [2_u64, 4, 8, 9] {
         if has(4) {
             // Edge-triggered, or level-triggered; to APIC ID 0.
@@ -421,7 +423,8 @@ fn outside(machine: &mut Machine, bytes: &mut Bytes<'_>) {
             // A full pipe drops the key.
             let _taken = machine.console.send(key);
             let time = machine.time();
-            machine.vm.platform.console_input(time);
+            machine.vm.platform().console_input(time);
+            machine.vm.serve_platform();
             machine.poll();
         }
         2 => machine.vcpu.send_nmi(),

@@ -8,10 +8,12 @@ use bus::{Pipe, PipeEnd, Platform};
 use core::num::NonZeroU64;
 use devices::{MemorySizes, Pc, PcConfig, PcState};
 use memory::{GuestMemory, MemoryMap, VecBlock};
-use vmm::lapic::{self, Features, LocalApic, Role, TimerRate};
+use std::sync::{Arc, Mutex};
+use vmm::lapic::{self, LocalApic, Role, TimerRate};
+use vmm::paravirt::Features;
 use vmm::{
-    Clock, CpuState, CpuidConfig, CpuidPolicy, Leave, MsrState, RunState, Vcpu, VcpuBackend, VcpuConfig, Vm,
-    VmSnapshot,
+    Clock, CpuState, CpuidConfig, CpuidPolicy, Host, Inbox, InterruptSupport, Leave, MsrState, RestoreError,
+    RunState, Vcpu, VcpuBackend, VcpuConfig, Vm, VmSnapshot,
 };
 
 /// Where the simulated guest's code is, in every mode: linear and guest-physical.
@@ -49,6 +51,10 @@ pub struct Setup {
     pub xcr0_allowed: u64,
     /// The shortest period of the local APIC's timer, in TSC ticks.
     pub shortest_period: Tsc,
+    /// How many processors it has.
+    pub vcpus: usize,
+    /// How much of the guest's interrupts the host's processors deliver themselves.
+    pub interrupts: InterruptSupport,
 }
 
 impl Default for Setup {
@@ -60,6 +66,8 @@ impl Default for Setup {
             tsc_hz: 1_000_000_000,
             xcr0_allowed: 0x2e7,
             shortest_period: Tsc(1000),
+            vcpus: 1,
+            interrupts: InterruptSupport::Software,
         }
     }
 }
@@ -67,14 +75,31 @@ impl Default for Setup {
 /// A machine, its script and its console.
 #[derive(Debug)]
 pub struct Machine {
-    /// The processor.
+    /// The processor that executes: the bootstrap processor, unless [`Self::turn_to`] chose another.
     pub vcpu: Vcpu<ScriptedBackend>,
+    /// The others. The one that executes has changed places with the bootstrap processor.
+    others: Vec<Vcpu<ScriptedBackend>>,
     /// Everything around it.
     pub vm: Vm<MemoryMap<VecBlock>, Pc>,
     /// The operator's end of the serial port.
     pub console: PipeEnd,
     setup: Setup,
     lapic_config: lapic::Config,
+    wakes: Wakes,
+}
+
+/// The processors that were to be woken, in order, and those that were to be notified.
+#[derive(Clone, Debug, Default)]
+struct Wakes(Arc<Mutex<Vec<usize>>>, Arc<Mutex<Vec<usize>>>);
+
+impl Host for Wakes {
+    fn wake(&self, vcpu: usize) {
+        self.0.lock().expect("no test panics with it locked").push(vcpu);
+    }
+
+    fn notify(&self, vcpu: usize) {
+        self.1.lock().expect("no test panics with it locked").push(vcpu);
+    }
 }
 
 /// A saved machine.
@@ -111,38 +136,17 @@ impl Machine {
             wall_clock_unix_s: 1_795_210_162,
             memory: MemorySizes { below_4g: setup.ram_bytes as u64, above_4g: 0 },
         });
-        let cpuid = CpuidPolicy::new(
-            &host_leaf,
-            &CpuidConfig {
-                tsc_hz: setup.tsc_hz,
-                xcr0_allowed: setup.xcr0_allowed,
-                rdtscp: true,
-                invpcid: true,
-                apic_id: 0,
-            },
-        );
-        let one = NonZeroU64::MIN;
-        let lapic_config = lapic::Config {
-            id: 0,
-            role: Role::Bootstrap,
-            features: Features::X2APIC | Features::TSC_DEADLINE,
-            timer_rate: TimerRate::new(
-                NonZeroU64::new(cpuid.crystal_hz()).unwrap_or(one),
-                NonZeroU64::new(setup.tsc_hz).unwrap_or(one),
-            ),
-            shortest_period: setup.shortest_period,
-            physical_address_bits: cpuid.physical_address_bits(),
-        };
-        let vcpu_config = VcpuConfig {
-            lapic: lapic_config,
-            msrs: MsrState::new(0x1234, cpuid.physical_address_bits()),
-            xcr0_allowed: setup.xcr0_allowed,
-            cpuid,
-            tsc_offset: setup.host_tsc.0.wrapping_neg(),
-        };
-        let vcpu = Vcpu::new(ScriptedBackend::new(setup.host_tsc), vcpu_config, &start_state(setup.mode));
+        let inboxes: Vec<Arc<Inbox>> =
+            (0..setup.vcpus).map(|index| Arc::new(Inbox::new(id(index)))).collect();
+        let wakes = Wakes::default();
         let clock = Clock::new(setup.host_tsc, setup.tsc_hz);
-        let machine = Self { vcpu, vm: Vm { memory, platform, clock }, console, setup, lapic_config };
+        let vm =
+            Vm::new(memory, platform, clock, inboxes.clone().into_boxed_slice(), Box::new(wakes.clone()));
+        let mut vcpus =
+            inboxes.into_iter().enumerate().map(|(index, inbox)| build_vcpu(&setup, index, inbox));
+        let (vcpu, lapic_config) = vcpus.next().expect("a machine has a processor");
+        let others = vcpus.map(|(vcpu, _)| vcpu).collect();
+        let machine = Self { vcpu, others, vm, console, setup, lapic_config, wakes };
         machine.write_page_tables();
         machine
     }
@@ -150,6 +154,35 @@ impl Machine {
     /// A machine of the default kind that starts in `mode`.
     pub fn in_mode(mode: CpuMode) -> Self {
         Self::new(Setup { mode, ..Setup::default() })
+    }
+
+    /// Processor `index` executes from now on.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn turn_to(&mut self, index: usize) {
+        let now = self.vcpu.index();
+        for chosen in [now, index].into_iter().filter(|chosen| *chosen != 0) {
+            core::mem::swap(&mut self.vcpu, &mut self.others[chosen - 1]);
+        }
+        self.lapic_config.id = id(index);
+        self.lapic_config.role = if index == 0 { Role::Bootstrap } else { Role::Application };
+    }
+
+    /// Processors that were to be woken since the last call, in order.
+    ///
+    /// # Panics
+    /// Never: nothing panics with the list locked.
+    pub fn take_wakes(&self) -> Vec<usize> {
+        core::mem::take(&mut *self.wakes.0.lock().expect("no test panics with it locked"))
+    }
+
+    /// Processors that were to be notified of posted interrupts since the last call, in order.
+    ///
+    /// # Panics
+    /// Never: nothing panics with the list locked.
+    pub fn take_notified(&self) -> Vec<usize> {
+        core::mem::take(&mut *self.wakes.1.lock().expect("no test panics with it locked"))
     }
 
     fn write_page_tables(&self) {
@@ -189,7 +222,7 @@ impl Machine {
         for step in steps {
             self.cpu_mut().push(step);
         }
-        self.vcpu.run(&mut self.vm, slice_end)
+        self.vcpu.run(&self.vm, slice_end)
     }
 
     /// Types `bytes` on the console; the host looks at the vCPU, as it does before every turn.
@@ -198,7 +231,8 @@ impl Machine {
             assert!(self.console.send(*byte), "the pipe is full");
         }
         let time = self.time();
-        self.vm.platform.console_input(time);
+        self.vm.platform().console_input(time);
+        self.vm.serve_platform();
         self.poll();
     }
 
@@ -220,7 +254,7 @@ impl Machine {
     /// The host looks at the vCPU now.
     pub fn poll(&mut self) -> bool {
         let now = self.now();
-        self.vcpu.poll(&mut self.vm, now)
+        self.vcpu.poll(&self.vm, now)
     }
 
     /// The local APIC as it is now.
@@ -235,7 +269,7 @@ impl Machine {
     /// The interrupt that the guest would take if it could, without taking it. `Some(None)` is the 8259's.
     pub fn waiting_interrupt(&self) -> Option<Option<Vector>> {
         let lapic = self.lapic();
-        if self.vm.platform.external_interrupt() && lapic.accepts_external_interrupt() {
+        if self.vm.platform().external_interrupt() && lapic.accepts_external_interrupt() {
             return Some(None);
         }
         lapic.pending_vector().map(Some)
@@ -249,7 +283,7 @@ impl Machine {
         let mut ram = vec![0; self.setup.ram_bytes];
         self.vm.memory.read(Gpa::new(0), &mut ram).expect("RAM");
         MachineSnapshot {
-            vm: self.vm.save(&self.vcpu, self.now()),
+            vm: self.vm.save(vec![self.vcpu.save(self.now())], self.now()),
             ram,
             backend: self.cpu().clone(),
             setup: self.setup,
@@ -264,8 +298,19 @@ impl Machine {
         let mut machine = Self::new(Setup { host_tsc, ..snapshot.setup });
         machine.vm.memory.write(Gpa::new(0), &snapshot.ram).expect("RAM");
         machine.cpu_mut().copy_frames_from(&snapshot.backend);
-        machine.vm.restore(&mut machine.vcpu, &snapshot.vm, host_tsc).expect("a saved machine restores");
+        machine.resume(&snapshot.vm, host_tsc).expect("a saved machine restores");
         machine
+    }
+
+    /// Becomes the machine of `snapshot`, its RAM aside, on a host whose TSC reads `host_tsc`.
+    ///
+    /// # Errors
+    /// [`RestoreError`] when the state is impossible or another processor's; nothing is changed then.
+    pub fn resume(&mut self, snapshot: &VmSnapshot<PcState>, host_tsc: Tsc) -> Result<(), RestoreError> {
+        let [vcpu] = snapshot.vcpus.as_slice() else { panic!("one processor is saved here") };
+        self.vcpu.accepts(vcpu)?;
+        self.vm.restore(snapshot, host_tsc)?;
+        self.vcpu.restore(&self.vm, vcpu, host_tsc)
     }
 
     /// What must hold after every return of [`Vcpu::run`], whatever the guest did.
@@ -296,8 +341,17 @@ impl Machine {
     /// a deadline.
     fn check_nothing_is_stranded(&self) {
         let Some(entry) = self.cpu().entries().last() else { return };
-        if let Some(vector) = self.waiting_interrupt() {
-            assert!(entry.interrupt_window, "{vector:?} waits and nobody asked for a window");
+        match self.waiting_interrupt() {
+            Some(Some(vector)) if self.cpu().delivers_interrupts() => {
+                assert!(
+                    !self.cpu().is_open() || entry.interrupt_window,
+                    "{vector:?} waits and the guest can take it"
+                );
+            }
+            Some(vector) => {
+                assert!(entry.interrupt_window, "{vector:?} waits and nobody asked for a window");
+            }
+            None => {}
         }
         if let Some(due) = self.lapic().timer_deadline().filter(|due| *due != Tsc::NEVER) {
             let guest_entry = entry.now.0.wrapping_sub(self.now().0).wrapping_add(self.cpu().guest_tsc().0);
@@ -308,9 +362,59 @@ impl Machine {
             let left = due.0 - guest_entry;
             assert!(entry.deadline - entry.now <= Tsc(left), "the deadline is after the guest's timer");
         }
-        let device = self.vm.clock.tsc(self.vm.platform.next_deadline());
+        // The first processor serves the devices.
+        if self.vcpu.index() != 0 {
+            return;
+        }
+        let device = self.vm.clock.tsc(self.vm.platform().next_deadline());
         assert!(entry.deadline <= device, "the deadline is after a device's timer");
     }
+}
+
+fn id(index: usize) -> u32 {
+    u32::try_from(index).expect("few processors")
+}
+
+/// A processor of the machine `setup`, and how its local APIC is built.
+fn build_vcpu(setup: &Setup, index: usize, inbox: Arc<Inbox>) -> (Vcpu<ScriptedBackend>, lapic::Config) {
+    let cpuid = CpuidPolicy::new(
+        &host_leaf,
+        &CpuidConfig {
+            tsc_hz: setup.tsc_hz,
+            xcr0_allowed: setup.xcr0_allowed,
+            rdtscp: true,
+            invpcid: true,
+            apic_id: id(index),
+            vcpus: u8::try_from(setup.vcpus).expect("few processors"),
+            paravirt_features: Features::SOFTWARE_APIC.bits(),
+            paravirt_hints: 0,
+        },
+    );
+    let one = NonZeroU64::MIN;
+    let lapic_config = lapic::Config {
+        id: id(index),
+        role: if index == 0 { Role::Bootstrap } else { Role::Application },
+        features: lapic::Features::X2APIC | lapic::Features::TSC_DEADLINE,
+        timer_rate: TimerRate::new(
+            NonZeroU64::new(cpuid.crystal_hz()).unwrap_or(one),
+            NonZeroU64::new(setup.tsc_hz).unwrap_or(one),
+        ),
+        shortest_period: setup.shortest_period,
+        physical_address_bits: cpuid.physical_address_bits(),
+    };
+    let vcpu_config = VcpuConfig {
+        index,
+        inbox,
+        lapic: lapic_config,
+        msrs: MsrState::new(0x1234, cpuid.physical_address_bits()),
+        xcr0_allowed: setup.xcr0_allowed,
+        cpuid,
+        tsc_offset: setup.host_tsc.0.wrapping_neg(),
+        paravirt: Features::SOFTWARE_APIC,
+    };
+    let mut backend = ScriptedBackend::new(setup.host_tsc);
+    backend.support_interrupts(setup.interrupts, Arc::clone(&vcpu_config.inbox));
+    (Vcpu::new(backend, vcpu_config, &start_state(setup.mode)), lapic_config)
 }
 
 /// The state in which the guest of `mode` starts.

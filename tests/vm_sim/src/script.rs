@@ -20,6 +20,8 @@ pub enum Effect {
     MovSs,
     /// IRET from the handler of the last delivered event.
     Iret,
+    /// The host sends the notification of posted interrupts, which exits unless the processor takes them.
+    Notification,
 }
 
 /// What must hold when the guest comes to a step. `None` and an empty list: anything goes.

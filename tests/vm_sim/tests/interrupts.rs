@@ -109,7 +109,7 @@ fn a_masked_lint0_cuts_the_virtual_wire() {
     machine.enable_interrupts();
     machine.type_in(b"a");
     assert_eq!(machine.run_for(1).interrupts, []);
-    assert!(machine.vm.platform.external_interrupt());
+    assert!(machine.vm.platform().external_interrupt());
     assert_eq!(
         machine.wrmsr(arch::Msr(0x835), 0x700).map(|executed| executed.interrupts),
         Ok(vec![Vector(0x24)])
@@ -135,7 +135,7 @@ fn a_request_that_goes_away_before_it_is_taken_is_not_taken() {
     machine.enable_uart();
     machine.outb(0x4d0, 0x10);
     machine.type_in(b"a");
-    assert!(machine.vm.platform.external_interrupt());
+    assert!(machine.vm.platform().external_interrupt());
     assert_eq!(machine.inb(0x3f8), b'a');
     machine.enable_interrupts();
     assert_eq!(machine.run_for(1).interrupts, []);

@@ -33,7 +33,7 @@ fn an_unknown_register_is_a_general_protection_fault_at_the_instruction() {
         0xc80,
         0xd00,
         0x4000_0000,
-        0x4b56_4d00,
+        0x4b56_4d02,
         0xc000_0104,
         0xc001_0015,
         u32::MAX,

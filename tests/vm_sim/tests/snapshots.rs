@@ -120,8 +120,8 @@ fn restoring_into_a_used_vcpu_leaves_nothing_of_what_it_was() {
     used.vcpu.send_nmi();
     used.run_for(1);
     let now = used.now();
-    used.vm.platform.reset(used.vm.clock.nanos(now));
-    used.vcpu.restore(&fresh, now).expect("restores");
+    used.vm.platform().reset(used.vm.clock.nanos(now));
+    used.vcpu.restore(&used.vm, &fresh, now).expect("restores");
     used.play([Step::run(1).expect_no_event().expect_windows(false, false), Step::run(1)]);
     assert_eq!(used.cpu().steps_left(), 0);
 }
@@ -134,7 +134,7 @@ fn an_impossible_state_is_refused_and_changes_nothing() {
     let mut broken = before.clone();
     broken.lapic.irr[0] |= 1;
     broken.cpu.rip = 0x6666;
-    assert!(machine.vcpu.restore(&broken, now).is_err());
+    assert!(machine.vcpu.restore(&machine.vm, &broken, now).is_err());
     assert_eq!(machine.vcpu.save(now), before);
 }
 
@@ -145,7 +145,7 @@ fn a_fault_on_its_way_is_restored_with_its_error_code() {
     let end = Tsc(original.now().0 + 100);
     assert_eq!(original.play_until([Step::exit(VmExit::Rdpmc).after(100)], end), Leave::SliceEnd);
     let snapshot = original.save();
-    let event = snapshot.vm().vcpu.event.expect("a fault waits");
+    let event = snapshot.vm().vcpus[0].event.expect("a fault waits");
     assert_eq!(
         (event.kind, event.vector, event.error_code),
         (EventKind::HardwareException, Vector(13), Some(0))
@@ -166,7 +166,7 @@ fn an_interrupt_that_an_exception_displaced_is_restored() {
     original.wrmsr(Msr(0x83f), 0x55).expect("SELF IPI");
     original.enable_interrupts();
     original.play([Step::exit(VmExit::Exception(Exception::AlignmentCheck)).cutting_off(), Step::run(1)]);
-    assert_eq!(original.save().vm().vcpu.displaced, Some(Vector(0x55)));
+    assert_eq!(original.save().vm().vcpus[0].displaced, Some(Vector(0x55)));
     let mut copy = Machine::restore(&original.save(), OTHER_HOST);
     copy.iret();
     assert_eq!(copy.run_for(1).interrupts, [Vector(0x55)]);
@@ -240,16 +240,16 @@ fn what_the_processor_would_refuse_is_refused_first_and_changes_nothing() {
     let mut machine = busy();
     let now = machine.now();
     let before = machine.save().vm().clone();
-    let restore = |machine: &mut Machine, snapshot| machine.vm.restore(&mut machine.vcpu, snapshot, now);
+    let restore = |machine: &mut Machine, snapshot| machine.resume(snapshot, now);
 
     let mut broken = before.clone();
-    broken.vcpu.cpu.lstar = 1 << 60;
+    broken.vcpus[0].cpu.lstar = 1 << 60;
     assert_eq!(restore(&mut machine, &broken), Err(RestoreError::NotCanonical(Msr::LSTAR, 1 << 60)));
     let mut broken = before.clone();
-    broken.vcpu.xcr0 = 6;
+    broken.vcpus[0].xcr0 = 6;
     assert_eq!(restore(&mut machine, &broken), Err(RestoreError::XCr0(6)));
     let mut broken = before.clone();
-    broken.vcpu.extended.area[520] = 1;
+    broken.vcpus[0].extended.area[520] = 1;
     assert_eq!(restore(&mut machine, &broken), Err(RestoreError::Extended(BadExtendedState::Header)));
     let mut broken = before.clone();
     broken.clock.frequency_hz = 2_000_000_000;

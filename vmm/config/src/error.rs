@@ -68,10 +68,28 @@ pub enum Problem {
         /// The most.
         most: u64,
     },
-    /// More virtual processors than this version runs.
-    TooManyVcpus {
-        /// How many.
-        value: u64,
+    /// An item of the list is of another type.
+    WrongItem {
+        /// What it should be.
+        expected: &'static str,
+        /// What it is.
+        found: &'static str,
+    },
+    /// The list of cores is empty.
+    NoCores,
+    /// The list has a core twice.
+    DuplicateCore {
+        /// The core.
+        core: u8,
+    },
+    /// The field says how to share a core, and the class is the one that does not share.
+    NotWithExclusive,
+    /// Fewer cores are named than virtual processors want one for themselves.
+    TooFewForExclusive {
+        /// The virtual processors.
+        vcpus: u8,
+        /// How many cores are named.
+        cores: usize,
     },
     /// The text is none of those that there are.
     NotAChoice {
@@ -117,6 +135,29 @@ pub enum Problem {
         left_mib: u64,
         /// What the host has for virtual machines, in MiB.
         host_mib: u64,
+    },
+    /// The host has no such core.
+    NoSuchCore {
+        /// The core.
+        core: u8,
+        /// The cores that it has.
+        has: Vec<u32>,
+    },
+    /// The host has fewer cores than virtual processors want one for themselves.
+    ExclusiveBeyondHost {
+        /// The virtual processors.
+        vcpus: u8,
+        /// How many cores the host has.
+        host_cores: usize,
+    },
+    /// The virtual machines before this one leave fewer cores than virtual processors want one for themselves.
+    ExclusiveTaken {
+        /// The virtual processors.
+        vcpus: u8,
+        /// How many cores are left.
+        left: usize,
+        /// How many cores the host has.
+        host_cores: usize,
     },
     /// The archive has no such file.
     NoSuchFile {
@@ -182,9 +223,19 @@ impl fmt::Display for Problem {
             Self::OutOfRange { value, least, most } => {
                 write!(f, "{value} is out of range; use a number from {least} to {most}")
             }
-            Self::TooManyVcpus { value } => {
-                write!(f, "{value} virtual processors are more than this version runs; set it to 1")
+            Self::WrongItem { expected, found } => {
+                write!(f, "an item of the list is {found} and should be {expected}; change it")
             }
+            Self::NoCores => f.write_str("it names no core; fill it in, or remove it to allow all"),
+            Self::DuplicateCore { core } => write!(f, "core {core} is named twice; remove one of the two"),
+            Self::NotWithExclusive => f.write_str(
+                "it has no meaning for class = \"exclusive\", which shares no core; remove it, or choose another class",
+            ),
+            Self::TooFewForExclusive { vcpus, cores } => write!(
+                f,
+                "class = \"exclusive\" wants a core for each of {vcpus} virtual processors, and {cores} are named; name \
+                 more, or lower vcpus"
+            ),
             Self::NotAChoice { value, choices } => {
                 write!(f, "\"{value}\" is not a choice; use one of ")?;
                 list(f, choices)
@@ -215,6 +266,21 @@ impl fmt::Display for Problem {
                 "{wants_mib} MiB is more than the {left_mib} MiB that earlier virtual machines leave of the host's \
                  {host_mib} MiB; lower it, or set autostart = false"
             ),
+            Self::NoSuchCore { core, has } => {
+                write!(f, "the host runs no core {core}; use some of ")?;
+                list(f, has)
+            }
+            Self::ExclusiveBeyondHost { vcpus, host_cores } => write!(
+                f,
+                "class = \"exclusive\" wants a core for each of {vcpus} virtual processors, and the host has \
+                 {host_cores}; lower it, or choose another class"
+            ),
+            Self::ExclusiveTaken { vcpus, left, host_cores } => write!(
+                f,
+                "class = \"exclusive\" wants a core for each of {vcpus} virtual processors, and earlier virtual \
+                 machines leave {left} of the host's {host_cores}; lower it, choose another class, or set autostart = \
+                 false"
+            ),
             Self::NoSuchFile { file, has } => {
                 write!(f, "`{file}` is not in the boot archive; add it, or use one of ")?;
                 list(f, has)
@@ -230,14 +296,14 @@ impl fmt::Display for Problem {
 impl core::error::Error for ConfigError {}
 
 /// Writes `words` with commas, as many as a line can bear.
-fn list(f: &mut fmt::Formatter<'_>, words: &[impl AsRef<str>]) -> fmt::Result {
+fn list(f: &mut fmt::Formatter<'_>, words: &[impl fmt::Display]) -> fmt::Result {
     const MOST: usize = 16;
     if words.is_empty() {
         return f.write_str("(none)");
     }
     for (index, word) in words.iter().take(MOST).enumerate() {
         let separator = if index == 0 { "" } else { ", " };
-        write!(f, "{separator}{}", word.as_ref())?;
+        write!(f, "{separator}{word}")?;
     }
     if words.len() > MOST { f.write_str(", …") } else { Ok(()) }
 }

@@ -18,7 +18,8 @@ mod validate;
 
 pub use archive::{Archive, Damage, File};
 pub use error::{ConfigError, Place, Problem};
-pub use model::{Boot, Config, HostConfig, LogLevel, Restart, VmConfig};
+pub use model::{Boot, Class, Config, HostConfig, LogLevel, Restart, VmConfig};
+pub use validate::HostResources;
 
 /// The configuration's name in the archive.
 pub const FILE_NAME: &str = "craton.toml";

@@ -78,6 +78,17 @@ pub enum Restart {
     Always,
 }
 
+/// How the virtual processors of a machine are scheduled.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Class {
+    /// `"normal"`: by weight; the default.
+    Normal,
+    /// `"latency"`: by weight too, and soon after a wake-up as long as it runs briefly.
+    Latency,
+    /// `"exclusive"`: each on a core of its own, without ticks.
+    Exclusive,
+}
+
 /// One `[[vm]]`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct VmConfig {
@@ -85,7 +96,7 @@ pub struct VmConfig {
     pub name: String,
     /// `memory_mib`: RAM, in MiB.
     pub memory_mib: u64,
-    /// `vcpus`: virtual processors.
+    /// `vcpus`: virtual processors, 1 to 64; more than the host has cores is fine.
     pub vcpus: u8,
     /// `kernel`: a file of the archive.
     pub kernel: String,
@@ -101,8 +112,14 @@ pub struct VmConfig {
     pub console: bool,
     /// `restart`.
     pub restart: Restart,
-    /// `weight`: its share of a busy processor relative to others; 100 by default.
+    /// `weight`: each virtual processor's share of busy cores relative to others', 1 to 10000; 100 by default.
     pub weight: u32,
+    /// `cap`: the most that each virtual processor gets, in percent of a core, 1 to 100; `None` without a limit.
+    pub cap: Option<u8>,
+    /// `cores`: the host's cores that it may run on, by number, each once; `None` for all.
+    pub cores: Option<Vec<u8>>,
+    /// `class`.
+    pub class: Class,
     /// Where things stand, for errors found later.
     pub(crate) lines: Lines,
 }
@@ -115,4 +132,6 @@ pub(crate) struct Lines {
     pub(crate) kernel: u32,
     pub(crate) initramfs: u32,
     pub(crate) console: u32,
+    pub(crate) vcpus: u32,
+    pub(crate) cores: u32,
 }

@@ -5,10 +5,11 @@
 use crate::model::Lines;
 use crate::table::{Located, Source, Table, type_name};
 use crate::{
-    Archive, Boot, Config, ConfigError, Damage, FILE_NAME, HostConfig, LogLevel, Place, Problem, Restart,
-    VmConfig,
+    Archive, Boot, Class, Config, ConfigError, Damage, FILE_NAME, HostConfig, LogLevel, Place, Problem,
+    Restart, VmConfig,
 };
 use alloc::string::String;
+use alloc::vec::Vec;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -26,18 +27,22 @@ const VM_FIELDS: &[&str] = &[
     "console",
     "restart",
     "weight",
+    "cap",
+    "cores",
+    "class",
 ];
 
 /// The least memory that a virtual machine can have, in MiB.
 const LEAST_MEMORY_MIB: u64 = 8;
 /// The most, in MiB: 32 TiB.
 const MOST_MEMORY_MIB: u64 = 32 << 20;
-/// The most virtual processors that a field may ask for at all.
-const MOST_VCPUS: u64 = 255;
-/// How many of them this version runs.
-const VCPUS_THAT_RUN: u64 = 1;
+const MOST_VCPUS: u64 = 64;
 const MOST_WEIGHT: u64 = 10_000;
 const DEFAULT_WEIGHT: u32 = 100;
+/// The largest cap, in percent: all of a core.
+const MOST_CAP: u64 = 100;
+/// The largest number of a host core.
+const LAST_CORE: u64 = 255;
 /// The longest name, in bytes.
 const MOST_NAME: usize = 32;
 
@@ -153,7 +158,7 @@ impl Config {
 
     /// Drops virtual machines with the name or the console of an earlier one.
     fn refuse_second_uses(&mut self) {
-        let mut kept: alloc::vec::Vec<VmConfig> = alloc::vec::Vec::with_capacity(self.vms.len());
+        let mut kept: Vec<VmConfig> = Vec::with_capacity(self.vms.len());
         for vm in core::mem::take(&mut self.vms) {
             let same_name = kept.iter().find(|other| other.name == vm.name);
             let console = kept.iter().find(|other| other.console && vm.console);
@@ -212,7 +217,7 @@ fn read_vm(table: &mut Table<'_>) -> Option<VmConfig> {
 
     let name = read_name(table);
     let memory = table.number("memory_mib", LEAST_MEMORY_MIB, MOST_MEMORY_MIB);
-    let vcpus = read_vcpus(table);
+    let vcpus = table.number("vcpus", 1, MOST_VCPUS);
     let kernel = table.text("kernel");
     let boot = table.choice("boot", BOOTS, &[Boot::Linux, Boot::Pvh]);
     let initramfs = table.text("initramfs");
@@ -220,13 +225,13 @@ fn read_vm(table: &mut Table<'_>) -> Option<VmConfig> {
     let autostart = table.flag("autostart");
     let console = table.flag("console");
     let restart = table.choice("restart", RESTARTS, &[Restart::Never, Restart::OnFailure, Restart::Always]);
-    let weight = table.number("weight", 1, MOST_WEIGHT);
+    let scheduling = read_scheduling(table, vcpus);
 
     let (name, memory, kernel) = (name?, memory?, kernel?);
     Some(VmConfig {
         name: name.value.into(),
         memory_mib: memory.value,
-        vcpus,
+        vcpus: vcpus.map_or(1, byte),
         kernel: kernel.value.into(),
         boot: boot.unwrap_or(Boot::Detect),
         initramfs: initramfs.map(|text| String::from(text.value)),
@@ -234,13 +239,18 @@ fn read_vm(table: &mut Table<'_>) -> Option<VmConfig> {
         autostart: autostart.is_none_or(|flag| flag.value),
         console: console.is_some_and(|flag| flag.value),
         restart: restart.unwrap_or(Restart::Never),
-        weight: weight.and_then(|weight| u32::try_from(weight.value).ok()).unwrap_or(DEFAULT_WEIGHT),
+        weight: scheduling.weight,
+        cap: scheduling.cap,
+        cores: scheduling.cores,
+        class: scheduling.class,
         lines: Lines {
             name: name.line,
             memory_mib: memory.line,
             kernel: kernel.line,
             initramfs: initramfs.map_or(table.line, |text| text.line),
             console: console.map_or(table.line, |flag| flag.line),
+            vcpus: vcpus.map_or(table.line, |number| number.line),
+            cores: scheduling.cores_line,
         },
     })
 }
@@ -259,12 +269,64 @@ fn is_name(text: &str) -> bool {
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
 }
 
-fn read_vcpus(table: &mut Table<'_>) -> u8 {
-    let Some(vcpus) = table.number("vcpus", 1, MOST_VCPUS) else { return 1 };
-    if vcpus.value > VCPUS_THAT_RUN {
-        table.error(vcpus.line, "vcpus", Problem::TooManyVcpus { value: vcpus.value });
+/// A number that was held to a range within a byte's.
+fn byte(number: Located<u64>) -> u8 {
+    u8::try_from(number.value).unwrap_or(u8::MAX)
+}
+
+/// The fields that say which cores a machine gets, and how much of them.
+struct Scheduling {
+    weight: u32,
+    cap: Option<u8>,
+    cores: Option<Vec<u8>>,
+    cores_line: u32,
+    class: Class,
+}
+
+fn read_scheduling(table: &mut Table<'_>, vcpus: Option<Located<u64>>) -> Scheduling {
+    const CLASSES: &[&str] = &["normal", "latency", "exclusive"];
+    let weight = table.number("weight", 1, MOST_WEIGHT);
+    let cap = table.number("cap", 1, MOST_CAP);
+    let (cores, cores_line) = read_cores(table).unzip();
+    let cores_line = cores_line.unwrap_or(table.line);
+    let class = table.choice("class", CLASSES, &[Class::Normal, Class::Latency, Class::Exclusive]);
+    if class == Some(Class::Exclusive) {
+        for (field, value) in [("weight", weight), ("cap", cap)] {
+            if let Some(value) = value {
+                table.error(value.line, field, Problem::NotWithExclusive);
+            }
+        }
+        let (vcpus, named) = (vcpus.map_or(1, byte), cores.as_ref().map(Vec::len));
+        if let Some(cores) = named.filter(|named| *named < usize::from(vcpus)) {
+            table.error(cores_line, "cores", Problem::TooFewForExclusive { vcpus, cores });
+        }
     }
-    u8::try_from(vcpus.value).unwrap_or(1)
+    Scheduling {
+        weight: weight.and_then(|weight| u32::try_from(weight.value).ok()).unwrap_or(DEFAULT_WEIGHT),
+        cap: cap.map(byte),
+        cores,
+        cores_line,
+        class: class.unwrap_or(Class::Normal),
+    }
+}
+
+/// The cores that are named, with the line of the field.
+fn read_cores(table: &mut Table<'_>) -> Option<(Vec<u8>, u32)> {
+    let numbers = table.numbers("cores", &(0..=LAST_CORE))?;
+    let mut cores = Vec::with_capacity(numbers.value.len());
+    for number in numbers.value {
+        let core = byte(number);
+        if cores.contains(&core) {
+            table.error(number.line, "cores", Problem::DuplicateCore { core });
+            return None;
+        }
+        cores.push(core);
+    }
+    if cores.is_empty() {
+        table.error(numbers.line, "cores", Problem::NoCores);
+        return None;
+    }
+    Some((cores, numbers.line))
 }
 
 #[cfg(test)]

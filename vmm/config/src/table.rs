@@ -4,9 +4,11 @@ use crate::{ConfigError, Place, Problem};
 use alloc::borrow::Cow;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::ops::Range;
+use core::ops::{Range, RangeInclusive};
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeInteger, DeTable, DeValue};
+
+const WHOLE_NUMBER: &str = "a whole number";
 
 /// The text of a configuration, to tell lines.
 #[derive(Clone, Copy)]
@@ -122,17 +124,51 @@ impl<'a> Table<'a> {
     pub(crate) fn number(&mut self, field: &str, least: u64, most: u64) -> Option<Located<u64>> {
         let (value, line) = self.field(field)?;
         let DeValue::Integer(number) = value.get_ref() else {
-            self.wrong_type(line, field, "a whole number", value.get_ref());
+            self.wrong_type(line, field, WHOLE_NUMBER, value.get_ref());
             return None;
         };
-        let in_range = u64::from_str_radix(number.as_str(), number.radix())
-            .ok()
-            .filter(|value| (least..=most).contains(value));
-        if in_range.is_none() {
-            let value = String::from(number.as_str());
+        self.in_range(line, field, number, least..=most)
+    }
+
+    /// The numbers of the list in `field`, if it is there and all of them are in `range`. Of a list with mistakes,
+    /// the first is noted.
+    pub(crate) fn numbers(
+        &mut self,
+        field: &str,
+        range: &RangeInclusive<u64>,
+    ) -> Option<Located<Vec<Located<u64>>>> {
+        let (value, line) = self.field(field)?;
+        let DeValue::Array(items) = value.get_ref() else {
+            self.wrong_type(line, field, "a list of whole numbers, as [0, 1]", value.get_ref());
+            return None;
+        };
+        let mut numbers = Vec::with_capacity(items.len());
+        for item in items.iter() {
+            let line = self.source.line(&item.span());
+            let DeValue::Integer(number) = item.get_ref() else {
+                let found = type_name(item.get_ref());
+                self.error(line, field, Problem::WrongItem { expected: WHOLE_NUMBER, found });
+                return None;
+            };
+            numbers.push(self.in_range(line, field, number, range.clone())?);
+        }
+        Some(Located { value: numbers, line })
+    }
+
+    fn in_range(
+        &mut self,
+        line: u32,
+        field: &str,
+        number: &DeInteger<'_>,
+        range: RangeInclusive<u64>,
+    ) -> Option<Located<u64>> {
+        let value = u64::from_str_radix(number.as_str(), number.radix()).ok();
+        let value = value.filter(|value| range.contains(value));
+        if value.is_none() {
+            let (value, (least, most)) = (String::from(number.as_str()), range.into_inner());
             self.error(line, field, Problem::OutOfRange { value, least, most });
         }
-        in_range.map(|value| Located { value, line })
+        value.map(|value| Located { value, line })
     }
 
     /// The value of `choices` whose name is the text in `field`; `names` are theirs, in the same order.

@@ -40,7 +40,7 @@ pub struct VmDescription<'a> {
     /// The guest's RAM, in bytes. The memory that is loaded into must have the ranges of [`MemoryLayout::ram`]
     /// for this size.
     pub memory_bytes: u64,
-    /// Virtual processors, as the firmware tables list them; APIC IDs count from 0.
+    /// Virtual processors, as the firmware tables list them: one package, a core each, APIC IDs counted from 0.
     pub vcpus: NonZeroU8,
     /// The kernel image.
     pub kernel: Image<'a>,
@@ -69,7 +69,7 @@ pub fn load(memory: &impl GuestMemory, vm: &VmDescription<'_>) -> Result<EntrySt
     copy::zero(memory, layout::BIOS_DATA, layout::BIOS_DATA_BYTES)?;
     copy::zero(memory, layout::CONVENTIONAL_END, layout::HIGH_MEMORY - layout::CONVENTIONAL_END)?;
     let rsdp = acpi::write_tables(memory, vm.vcpus)?;
-    smbios::write_tables(memory, vm.memory_bytes)?;
+    smbios::write_tables(memory, vm.memory_bytes, vm.vcpus)?;
     match boot {
         BootProtocol::Linux => linux::load(memory, vm, &layout, rsdp),
         BootProtocol::Pvh => pvh::load(memory, vm, &layout, rsdp),

@@ -1,12 +1,13 @@
-//! A minimal SMBIOS: who made this machine and how it is called.
+//! A minimal SMBIOS: who made this machine, how it is called, and what sits in its one processor socket.
 //!
 //! DMTF DSP0134, "System Management BIOS Reference Specification" 2.8: "SMBIOS 2.1 (32-bit) Entry Point",
-//! "Required structures and data". Processor and memory-device structures are not described.
+//! "Required structures and data". Memory-device structures are not described.
 
 use crate::layout::SMBIOS_TABLES;
 use crate::{LoadError, copy};
 use alloc::vec::Vec;
 use arch::{Gpa, KIB, MIB};
+use core::num::NonZeroU8;
 use memory::GuestMemory;
 use zerocopy::little_endian::{U16, U32};
 use zerocopy::{Immutable, IntoBytes, Unaligned};
@@ -46,6 +47,7 @@ enum Kind {
     Firmware = 0,
     System = 1,
     Chassis = 3,
+    Processor = 4,
     PhysicalMemoryArray = 16,
     Boot = 32,
     End = 127,
@@ -84,19 +86,24 @@ impl Structures {
 
 const VENDOR: &str = "Craton";
 const PRODUCT: &str = "Craton Virtual Machine";
+const PROCESSOR: &str = "Craton Virtual Processor";
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// The specification wants a date; it is that of the table's layout and changes with it.
-const RELEASE_DATE: &str = "11/20/2026";
+const RELEASE_DATE: &str = "11/21/2026";
 
-/// Writes entry point and structures for a machine with `memory_bytes` of RAM.
-pub(crate) fn write_tables(memory: &impl GuestMemory, memory_bytes: u64) -> Result<(), LoadError> {
-    let structures = structures(memory_bytes);
+/// Writes entry point and structures for a machine with `memory_bytes` of RAM and `vcpus` processors.
+pub(crate) fn write_tables(
+    memory: &impl GuestMemory,
+    memory_bytes: u64,
+    vcpus: NonZeroU8,
+) -> Result<(), LoadError> {
+    let structures = structures(memory_bytes, vcpus);
     let table = SMBIOS_TABLES + ENTRY_ROOM;
     copy::write(memory, SMBIOS_TABLES, &entry_point(&structures, table))?;
     copy::write(memory, table, &structures.bytes)
 }
 
-fn structures(memory_bytes: u64) -> Structures {
+fn structures(memory_bytes: u64, vcpus: NonZeroU8) -> Structures {
     let mut structures = Structures::default();
     structures.add(Kind::Firmware, &firmware(), &[VENDOR, VERSION, RELEASE_DATE]);
     // Manufacturer, product, version; no serial number; UUID not set; woken by the power switch; no SKU, no family.
@@ -108,6 +115,7 @@ fn structures(memory_bytes: u64) -> Structures {
     let mut chassis = Vec::from([1, 1, 0, 0, 0, 3, 3, 3, 3]);
     chassis.extend([0; 8]);
     structures.add(Kind::Chassis, &chassis, &[VENDOR]);
+    structures.add(Kind::Processor, &processor(vcpus), &["CPU 0", VENDOR, PROCESSOR]);
     structures.add(Kind::PhysicalMemoryArray, &memory_array(memory_bytes), &[]);
     // No error at boot.
     structures.add(Kind::Boot, &[0; 7], &[]);
@@ -128,6 +136,38 @@ fn firmware() -> Vec<u8> {
     part.extend([3, 0]);
     part.extend(CHARACTERISTICS_NOT_SUPPORTED.to_le_bytes());
     part.extend([ACPI, VIRTUAL_MACHINE, 0, 1, UNKNOWN, UNKNOWN]);
+    part
+}
+
+/// "Processor Information (Type 4)": a socket with a core of one thread for each of `vcpus`, as CPUID tells it too.
+/// What a guest can ask CPUID is left open: the identification, the clocks and the caches.
+fn processor(vcpus: NonZeroU8) -> Vec<u8> {
+    const CENTRAL_PROCESSOR: u8 = 3;
+    const FAMILY_UNKNOWN: u8 = 2;
+    const VOLTAGE_UNKNOWN: u8 = 0;
+    const POPULATED_AND_ENABLED: u8 = 1 << 6 | 1;
+    const UPGRADE_NONE: u8 = 6;
+    const NO_CACHE_STRUCTURE: u16 = 0xffff;
+    const CAPABLE_OF_64_BITS: u16 = 1 << 2;
+    const MULTI_CORE: u16 = 1 << 3;
+    const EXECUTE_PROTECTION: u16 = 1 << 5;
+    let cores = vcpus.get();
+    let several = if cores > 1 { MULTI_CORE } else { 0 };
+
+    // Strings: the socket, the manufacturer, the version.
+    let mut part = Vec::from([1, CENTRAL_PROCESSOR, FAMILY_UNKNOWN, 2]);
+    part.extend([0; 8]);
+    part.extend([3, VOLTAGE_UNKNOWN]);
+    // External clock, largest and present speed: unknown.
+    part.extend([0; 6]);
+    part.extend([POPULATED_AND_ENABLED, UPGRADE_NONE]);
+    for _level in 1..=3 {
+        part.extend(NO_CACHE_STRUCTURE.to_le_bytes());
+    }
+    // No serial number, asset tag or part number; cores, those enabled, and threads.
+    part.extend([0, 0, 0, cores, cores, cores]);
+    part.extend((CAPABLE_OF_64_BITS | several | EXECUTE_PROTECTION).to_le_bytes());
+    part.extend(u16::from(FAMILY_UNKNOWN).to_le_bytes());
     part
 }
 

@@ -44,6 +44,13 @@ pub trait GuestMemory {
     /// [`OutsideRam`] when any byte is not RAM.
     fn write(&self, gpa: Gpa, from: &[u8]) -> Result<(), OutsideRam>;
 
+    /// Puts `value` into the byte at `gpa` and returns what was there, in one atomic step: no write of a running
+    /// guest falls between the two.
+    ///
+    /// # Errors
+    /// [`OutsideRam`] when the byte is not RAM.
+    fn swap_u8(&self, gpa: Gpa, value: u8) -> Result<u8, OutsideRam>;
+
     /// Reads a little-endian 32-bit word.
     ///
     /// # Errors
@@ -64,6 +71,14 @@ pub trait GuestMemory {
         Ok(u64::from_le_bytes(bytes))
     }
 
+    /// Writes a little-endian 32-bit word.
+    ///
+    /// # Errors
+    /// [`OutsideRam`] when any byte is not RAM.
+    fn write_u32(&self, gpa: Gpa, value: u32) -> Result<(), OutsideRam> {
+        self.write(gpa, &value.to_le_bytes())
+    }
+
     /// Writes a little-endian 64-bit word.
     ///
     /// # Errors
@@ -80,6 +95,10 @@ impl<T: GuestMemory + ?Sized> GuestMemory for alloc::sync::Arc<T> {
 
     fn write(&self, gpa: Gpa, from: &[u8]) -> Result<(), OutsideRam> {
         (**self).write(gpa, from)
+    }
+
+    fn swap_u8(&self, gpa: Gpa, value: u8) -> Result<u8, OutsideRam> {
+        (**self).swap_u8(gpa, value)
     }
 
     #[inline]

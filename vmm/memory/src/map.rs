@@ -16,6 +16,10 @@ pub trait Block {
 
     /// Copies to the block at `offset`; the caller has checked that the copy lies inside.
     fn copy_in(&self, offset: u64, from: &[u8]);
+
+    /// Puts `value` at `offset` and returns what was there, atomically; the caller has checked that the byte lies
+    /// inside.
+    fn swap_u8(&self, offset: u64, value: u8) -> u8;
 }
 
 /// One stretch of guest RAM.
@@ -213,6 +217,11 @@ impl<B: Block> GuestMemory for MemoryMap<B> {
             }
         })
     }
+
+    fn swap_u8(&self, gpa: Gpa, value: u8) -> Result<u8, OutsideRam> {
+        let (region, offset) = self.locate(gpa).ok_or(OutsideRam { gpa, length: 1 })?;
+        Ok(region.block.swap_u8(offset, value))
+    }
 }
 
 #[cfg(test)]
@@ -296,6 +305,24 @@ mod tests {
         assert_eq!(map.read_u64(Gpa::new(0x1ffa)), Ok(0x0a09_0807_0605_0403));
         assert_eq!(map.read_u32(Gpa::new(0x1ffc)), Ok(0x0807_0605));
         assert_eq!(map.read_u32(Gpa::new(0x1ffd)), Ok(0x0908_0706));
+    }
+
+    #[test]
+    fn a_swap_returns_what_was_there_and_touches_one_byte() {
+        let map = map();
+        map.write_u32(Gpa::new(0x1ffe), 0x4433_2211).expect("RAM");
+        assert_eq!(map.swap_u8(Gpa::new(0x2000), 0xee), Ok(0x33));
+        assert_eq!(map.read_u32(Gpa::new(0x1ffe)), Ok(0x44ee_2211));
+        assert_eq!(map.swap_u8(Gpa::new(0x2fff), 1), Ok(0), "the last byte of a region");
+    }
+
+    #[test]
+    fn a_swap_outside_of_ram_fails() {
+        let map = map();
+        for gpa in [0x3000, 0xf_ffff, 0x10_1000, u64::MAX] {
+            let gpa = Gpa::new(gpa);
+            assert_eq!(map.swap_u8(gpa, 1), Err(OutsideRam { gpa, length: 1 }));
+        }
     }
 
     #[test]

@@ -32,4 +32,9 @@ impl Block for VecBlock {
         let start = usize::try_from(offset).expect("offset was checked against the size");
         bytes[start..start + from.len()].copy_from_slice(from);
     }
+
+    fn swap_u8(&self, offset: u64, value: u8) -> u8 {
+        let start = usize::try_from(offset).expect("offset was checked against the size");
+        core::mem::replace(&mut self.0.borrow_mut()[start], value)
+    }
 }

@@ -1,8 +1,5 @@
-//! Pure scheduling: who runs next on a core, and until when. No clock of its own, no hardware, no locks.
-//!
-//! Weighted fair queueing by virtual time: every tick that an entity runs costs it ticks divided by its weight,
-//! and the entity that has paid least runs next. One [`Scheduler`] serves one core; entities belong to one
-//! scheduler at a time.
+//! Pure scheduling of virtual CPUs over the cores of a host: who runs next on each core, and until when. No clock of its
+//! own, no hardware; spin locks inside, one for each core's queue, and none for all.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 #![warn(clippy::wildcard_enum_match_arm)]
@@ -10,9 +7,34 @@
 
 extern crate alloc;
 
-mod run_queue;
+mod administration;
+mod arrival;
+mod balance;
+mod budget;
+mod current;
+mod decide;
+mod departure;
+mod entity;
+mod exclusive;
+mod front;
+mod heap;
+mod line;
+mod mask;
+mod params;
+mod placement;
+mod queue;
 mod scheduler;
+mod spec;
 #[cfg(test)]
 mod tests;
+mod times;
+mod turn;
+mod virtual_time;
 
-pub use scheduler::{AddError, Decision, EntityId, MAX_ENTITIES, Scheduler, UnknownEntity, Weight};
+pub use administration::{Place, Saved};
+pub use exclusive::Exclusivity;
+pub use mask::{CoreMask, MAX_CORES};
+pub use params::Params;
+pub use scheduler::{Decision, Scheduler};
+pub use spec::{AddError, Cap, Class, CoreId, EntityId, MAX_ENTITIES, RemoveError, SetError, Spec, Weight};
+pub use times::{CoreTimes, DELAY_BUCKETS, Histogram, Times};

@@ -1,35 +1,18 @@
-//! The scheduler of one core.
+//! The scheduler of all cores: what others call. How it decides is in the other files.
 
-use crate::run_queue::{Key, RunQueue};
-use alloc::vec::Vec;
+use crate::arrival::{Arrival, Call};
+use crate::entity::{Awaits, Home, Slot, Table};
+use crate::front::Front;
+use crate::mask::{CoreMask, MAX_CORES, SharedMask};
+use crate::params::{Params, Turns};
+use crate::placement::Target;
+use crate::queue::{Phase, Queue};
+use crate::spec::{CoreId, EntityId};
+use crate::times::{CoreTimes, Times};
+use alloc::boxed::Box;
 use arch::Tsc;
-
-/// Entity numbers are below this.
-pub const MAX_ENTITIES: u32 = 1 << 16;
-
-/// The number of something that can run: a vCPU. Chosen by the caller; small numbers make small tables.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-#[repr(transparent)]
-pub struct EntityId(pub u32);
-
-/// An entity's share of a busy core, relative to the weights of the others.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct Weight(u32);
-
-impl Weight {
-    /// The weight of entities for which nobody chose another.
-    pub const DEFAULT: Self = Self(100);
-
-    /// A weight from 1 to 10,000.
-    pub const fn new(weight: u32) -> Option<Self> {
-        if weight >= 1 && weight <= 10_000 { Some(Self(weight)) } else { None }
-    }
-
-    /// The weight as a number.
-    pub const fn get(self) -> u32 {
-        self.0
-    }
-}
+use core::sync::atomic::Ordering;
+use spin::{Mutex, MutexGuard};
 
 /// Who runs now.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -38,285 +21,298 @@ pub enum Decision {
     Run {
         /// Which.
         id: EntityId,
-        /// When to ask again at the latest; earlier when it blocks or another one wakes.
+        /// When to ask again at the latest, earlier when it blocks or the core is told to. [`Tsc::NEVER`] when nobody
+        /// competes with it.
         until: Tsc,
     },
-    /// Nobody is runnable.
-    Idle,
+    /// Nobody.
+    Idle {
+        /// When to ask again at the latest, earlier when the core is told to: when a cap lets somebody go, or
+        /// [`Tsc::NEVER`].
+        until: Tsc,
+    },
 }
 
-/// Why an entity was not added.
+/// Whether an entity that is put somewhere just woke.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum AddError {
-    /// There is one of this number.
-    Taken(EntityId),
-    /// The number is [`MAX_ENTITIES`] or more.
-    TooLarge(EntityId),
+pub(crate) enum Waking {
+    Yes,
+    No,
 }
 
-/// No entity of this number was added.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct UnknownEntity(pub EntityId);
-
-#[derive(Clone, Copy, Debug)]
-struct Entity {
-    weight: Weight,
-    /// Virtual time per tick: the inverse of the weight, with 32 binary places.
-    pace: u64,
-    /// What it has paid. Never goes back.
-    virtual_time: u128,
-    /// Ticks run in all.
-    ran: Tsc,
-    /// Ticks spent runnable while others ran, in all.
-    waited: Tsc,
-    /// Since when it is runnable and does not run.
-    waiting_since: Option<Tsc>,
+/// A core's queue, and what it shows to the others.
+#[derive(Debug)]
+#[repr(align(128))]
+pub(crate) struct Unit {
+    pub(crate) queue: Mutex<Queue>,
+    pub(crate) front: Front,
 }
 
-/// The entity that runs.
-#[derive(Clone, Copy, Debug)]
-struct Current {
-    index: usize,
-    /// Ticks run since it was picked.
-    used: Tsc,
-}
-
-/// Whether an entity woke that has paid less than the one that runs.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Preemption {
-    Unwanted,
-    Wanted,
-}
-
-/// Picks among the entities of one core by weighted fair queueing.
+/// Chooses who runs on each of several cores, by weighted fair queueing over all of them.
 ///
-/// [`Self::pick`], [`Self::charge`], [`Self::wake`] and [`Self::block`] take logarithmic time and do not allocate.
+/// All methods take `&self` and may be called from any core at any time; [`Self::pick`] and [`Self::charge`] for a core
+/// are its own. Times are those of one clock that all cores share, as far as they agree; the scheduler has none.
+///
+/// **Order of locks**: `administration` (add, remove, set, online; not held by decisions), then the `control` lock of one
+/// entity (wake, block and the former), then the queue of one core, then the state of one entity. Nobody holds two locks
+/// of one kind: an entity that changes cores is between them in nobody's queue ([`Home::Moving`]), and who looks for it
+/// waits for the few instructions that this takes, without a lock that the mover needs.
 #[derive(Debug)]
 pub struct Scheduler {
-    slice: Tsc,
-    entities: Vec<Option<Entity>>,
-    /// The runnable entities, the running one too.
-    queue: RunQueue,
-    current: Option<Current>,
-    preemption: Preemption,
-    /// The lowest virtual time among the runnable, as far as it has come. Never goes back.
-    floor: u128,
-    /// Orders entities of one virtual time.
-    turn: u64,
+    pub(crate) turns: Turns,
+    pub(crate) table: Table,
+    units: Box<[Unit]>,
+    pub(crate) administration: Mutex<Administration>,
+    /// Cores that take part.
+    pub(crate) online: SharedMask,
+    /// Cores that idle and were not told to look again.
+    pub(crate) idle: SharedMask,
+    /// Cores where entities wait that may run elsewhere too.
+    pub(crate) waiting: SharedMask,
+    /// Cores that exclusive entities have to themselves.
+    pub(crate) owned: SharedMask,
+    /// Cores that must be told to ask again: see [`Scheduler::take_kick`].
+    kicks: SharedMask,
+}
+
+/// What only administration looks at.
+#[derive(Debug, Default)]
+pub(crate) struct Administration {
+    /// How many entities there are.
+    pub(crate) entities: usize,
 }
 
 impl Scheduler {
-    /// A scheduler without entities that lets each run for `slice` ticks at a time, at least for one.
-    pub const fn new(slice: Tsc) -> Self {
+    /// A scheduler without entities for at most [`MAX_CORES`] cores, all offline.
+    pub fn new(cores: u32, params: Params) -> Self {
+        let unit = |core| Unit { queue: Mutex::new(Queue::new(core)), front: Front::default() };
         Self {
-            slice: if slice.0 == 0 { Tsc(1) } else { slice },
-            entities: Vec::new(),
-            queue: RunQueue::new(),
-            current: None,
-            preemption: Preemption::Unwanted,
-            floor: 0,
-            turn: 0,
+            turns: Turns::new(params),
+            table: Table::new(),
+            units: (0..cores.min(MAX_CORES)).map(CoreId).map(unit).collect(),
+            administration: Mutex::new(Administration::default()),
+            online: SharedMask::default(),
+            idle: SharedMask::default(),
+            waiting: SharedMask::default(),
+            owned: SharedMask::default(),
+            kicks: SharedMask::default(),
         }
     }
 
-    /// Adds an entity, blocked.
-    ///
-    /// # Errors
-    /// [`AddError`] when the number is taken or too large.
-    pub fn add(&mut self, id: EntityId, weight: Weight) -> Result<(), AddError> {
-        if id.0 >= MAX_ENTITIES {
-            return Err(AddError::TooLarge(id));
+    /// Makes an entity runnable, and returns the core that must be told to [ask](Self::pick) again, if one must. Nothing
+    /// happens when it is runnable already or there is none of this number. Look for [more](Self::take_kick).
+    pub fn wake(&self, id: EntityId, now: Tsc) -> Option<CoreId> {
+        let slot = self.table.slot(id)?;
+        let control = slot.control.lock();
+        if slot.home() != Home::Asleep {
+            return None;
         }
-        let index = id.index();
-        if self.entities.len() <= index {
-            self.entities.resize(index + 1, None);
-            self.queue.reserve(index + 1);
-        }
-        let slot = &mut self.entities[index];
-        if slot.is_some() {
-            return Err(AddError::Taken(id));
-        }
-        *slot = Some(Entity {
-            weight,
-            pace: (1 << 32) / u64::from(weight.get()),
-            virtual_time: self.floor,
-            ran: Tsc(0),
-            waited: Tsc(0),
-            waiting_since: None,
-        });
-        Ok(())
+        slot.entity.lock().awaits = Awaits::FirstTurn;
+        slot.set_home(Home::Moving);
+        let kick = self.place(id, slot, Waking::Yes, now);
+        drop(control);
+        kick
     }
 
-    /// Forgets an entity.
-    ///
-    /// # Errors
-    /// [`UnknownEntity`] when there is none of this number.
-    pub fn remove(&mut self, id: EntityId) -> Result<(), UnknownEntity> {
-        self.block(id)?;
-        self.entities[id.index()] = None;
-        Ok(())
+    /// Who runs on `core` from `now` on. Who ran there before waits, unless it is the same; it may be moved to another
+    /// core. Look for cores to tell ([`Self::take_kick`]) afterwards.
+    #[inline]
+    pub fn pick(&self, core: CoreId, now: Tsc) -> Decision {
+        let Some(unit) = self.unit(core) else { return Decision::Idle { until: Tsc::NEVER } };
+        let mut queue = unit.queue.lock();
+        match queue.go_on(self, now) {
+            Some(decision) => decision,
+            None => self.decide(queue, now),
+        }
     }
 
-    /// Makes an entity runnable. One that slept long gets a head start of one slice over the others, no more.
-    /// Nothing happens when it is runnable already.
-    ///
-    /// # Errors
-    /// [`UnknownEntity`] when there is none of this number.
-    pub fn wake(&mut self, id: EntityId, now: Tsc) -> Result<(), UnknownEntity> {
-        let index = id.index();
-        if self.queue.contains(index) {
-            return Ok(());
-        }
-        let (slice, floor) = (self.slice, self.floor);
-        let entity = self.entity_mut(id)?;
-        let credit = entity.cost(slice);
-        entity.virtual_time = entity.virtual_time.max(floor.saturating_sub(credit));
-        entity.waiting_since = Some(now);
-        let virtual_time = entity.virtual_time;
-        self.enqueue(index, virtual_time);
-        if self
-            .current
-            .and_then(|current| self.slot(current.index))
-            .is_some_and(|running| virtual_time < running.virtual_time)
+    /// Accounts for `ran` ticks that an entity ran on `core` up to `now`. It need not run any more.
+    #[inline]
+    pub fn charge(&self, core: CoreId, id: EntityId, ran: Tsc, now: Tsc) {
+        if let Some(unit) = self.unit(core)
+            && unit.queue.lock().charge(self, id, ran, now)
         {
-            self.preemption = Preemption::Wanted;
+            return;
         }
-        Ok(())
+        self.charge_later(id, ran);
     }
 
-    /// Makes an entity wait for [`Self::wake`]. Nothing happens when it does already.
-    ///
-    /// # Errors
-    /// [`UnknownEntity`] when there is none of this number.
-    pub fn block(&mut self, id: EntityId) -> Result<(), UnknownEntity> {
-        self.entity_mut(id)?.waiting_since = None;
-        self.queue.remove(id.index());
-        if self.current.is_some_and(|current| current.index == id.index()) {
-            self.current = None;
+    /// Makes an entity, running or not, wait for [`Self::wake`]. `core` is the one that calls. Nothing happens when the
+    /// entity waits for it already or there is none of this number. A core that runs the entity must be told.
+    pub fn block(&self, core: CoreId, id: EntityId, now: Tsc) {
+        let Some(slot) = self.table.slot(id) else { return };
+        let control = slot.control.lock();
+        if control.is_none() {
+            return;
         }
-        Ok(())
-    }
-
-    /// Changes an entity's weight from now on.
-    ///
-    /// # Errors
-    /// [`UnknownEntity`] when there is none of this number.
-    pub fn set_weight(&mut self, id: EntityId, weight: Weight) -> Result<(), UnknownEntity> {
-        let entity = self.entity_mut(id)?;
-        entity.weight = weight;
-        entity.pace = (1 << 32) / u64::from(weight.get());
-        Ok(())
-    }
-
-    /// Who runs from `now` on. An entity keeps the core until its slice is used up, it blocks, or one wakes that
-    /// has paid less; then the one that has paid least is next.
-    pub fn pick(&mut self, now: Tsc) -> Decision {
-        if let Some(current) = self.current {
-            let allowed = match self.preemption {
-                Preemption::Unwanted => self.slice,
-                Preemption::Wanted => self.shortest_turn(),
-            };
-            if current.used < allowed {
-                let id = EntityId::from_index(current.index);
-                return Decision::Run { id, until: now + (allowed - current.used) };
+        loop {
+            match slot.settled() {
+                Home::On(home) => {
+                    let Some(mut queue) = self.lock_home(slot, home) else { continue };
+                    let runs = queue.current.as_ref().is_some_and(|current| current.id == id);
+                    if runs {
+                        queue.stop_current(self, now);
+                        if home != core {
+                            self.kick(home);
+                        }
+                    } else {
+                        queue.take_out(self, id, slot.entity.lock().weight);
+                    }
+                    slot.set_home(Home::Asleep);
+                    return;
+                }
+                Home::Stranded if slot.rescue() => {
+                    slot.set_home(Home::Asleep);
+                    return;
+                }
+                Home::Stranded | Home::Moving => {}
+                Home::Asleep | Home::Absent => return,
             }
         }
-        self.switch(now)
     }
 
-    /// Accounts for `ran` ticks that an entity ran.
-    ///
-    /// # Errors
-    /// [`UnknownEntity`] when there is none of this number.
-    pub fn charge(&mut self, id: EntityId, ran: Tsc) -> Result<(), UnknownEntity> {
-        let index = id.index();
-        let entity = self.entity_mut(id)?;
-        entity.ran = entity.ran + ran;
-        entity.virtual_time += entity.cost(ran);
-        let virtual_time = entity.virtual_time;
-        if self.queue.contains(index) {
-            self.enqueue(index, virtual_time);
-        }
-        if let Some(current) = &mut self.current
-            && current.index == index
-        {
-            current.used = current.used + ran;
-        }
-        self.raise_floor();
-        Ok(())
-    }
-
-    /// Ticks that an entity ran in all, `None` when there is none of this number.
-    pub fn ran(&self, id: EntityId) -> Option<Tsc> {
-        self.slot(id.index()).map(|entity| entity.ran)
-    }
-
-    /// Ticks that an entity was runnable in all while others ran, up to when it was last picked: steal time.
-    /// `None` when there is none of this number.
-    pub fn waited(&self, id: EntityId) -> Option<Tsc> {
-        self.slot(id.index()).map(|entity| entity.waited)
-    }
-
-    /// Gives the core to the entity that has paid least.
-    fn switch(&mut self, now: Tsc) -> Decision {
-        if let Some(Current { index, .. }) = self.current.take()
-            && let Some(Some(entity)) = self.entities.get_mut(index)
-        {
-            entity.waiting_since = Some(now);
-        }
-        self.preemption = Preemption::Unwanted;
-        let Some((index, _)) = self.queue.first() else { return Decision::Idle };
-        if let Some(Some(entity)) = self.entities.get_mut(index)
-            && let Some(since) = entity.waiting_since.take()
-        {
-            entity.waited = entity.waited + (now - since);
-        }
-        self.current = Some(Current { index, used: Tsc(0) });
-        Decision::Run { id: EntityId::from_index(index), until: now + self.slice }
-    }
-
-    /// What even an entity with a rival gets, so that a rival that wakes all the time cannot make the core do
-    /// nothing but switch.
-    const fn shortest_turn(&self) -> Tsc {
-        Tsc(self.slice.0 / 8)
-    }
-
-    fn enqueue(&mut self, index: usize, virtual_time: u128) {
-        self.turn += 1;
-        self.queue.set(index, Key { virtual_time, turn: self.turn });
-    }
-
-    fn raise_floor(&mut self) {
-        if let Some((_, key)) = self.queue.first() {
-            self.floor = self.floor.max(key.virtual_time);
-        }
-    }
-
-    fn slot(&self, index: usize) -> Option<&Entity> {
-        self.entities.get(index).and_then(Option::as_ref)
-    }
-
-    fn entity_mut(&mut self, id: EntityId) -> Result<&mut Entity, UnknownEntity> {
-        self.entities.get_mut(id.index()).and_then(Option::as_mut).ok_or(UnknownEntity(id))
-    }
-}
-
-impl Entity {
-    /// What running for `ticks` costs in virtual time.
-    fn cost(&self, ticks: Tsc) -> u128 {
-        u128::from(ticks.0) * u128::from(self.pace)
-    }
-}
-
-impl EntityId {
+    /// A core that must be told to [ask](Self::pick) again although no call returned it: somebody was moved there, or
+    /// waits elsewhere while it idles. Call it after every other call until there is none; it costs next to nothing then.
     #[inline]
-    const fn index(self) -> usize {
-        self.0 as usize
+    pub fn take_kick(&self) -> Option<CoreId> {
+        if self.kicks.is_empty() {
+            return None;
+        }
+        self.kicks.load().iter().find(|core| self.kicks.remove(*core))
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "indices are below MAX_ENTITIES")]
+    /// What became of an entity, `None` if there is none of this number.
+    pub fn times(&self, id: EntityId) -> Option<Times> {
+        let slot = self.table.slot(id)?;
+        loop {
+            let (home, running) = match slot.home() {
+                Home::Absent => return None,
+                Home::On(home) => {
+                    let Some(queue) = self.lock_home(slot, home) else { continue };
+                    let running = queue.current.filter(|current| current.id == id);
+                    // Under the queue's lock, so that the part in the queue is counted once.
+                    let times = slot.entity.lock().times;
+                    drop(queue);
+                    (times, running.map_or(0, |current| current.ran))
+                }
+                Home::Asleep | Home::Moving | Home::Stranded => (slot.entity.lock().times, 0),
+            };
+            return Some(Times { ran: home.ran + Tsc(running), ..home });
+        }
+    }
+
+    /// What became of a core; zeros if there is none of this number.
+    pub fn core_times(&self, core: CoreId) -> CoreTimes {
+        self.unit(core).map_or_else(CoreTimes::default, |unit| unit.queue.lock().times)
+    }
+
     #[inline]
-    const fn from_index(index: usize) -> Self {
-        Self(index as u32)
+    pub(crate) fn unit(&self, core: CoreId) -> Option<&Unit> {
+        self.units.get(core.index())
+    }
+
+    /// The front of a core that exists.
+    #[inline]
+    pub(crate) fn front(&self, core: CoreId) -> &Front {
+        &self.units[core.index()].front
+    }
+
+    /// All cores of the host, online or not.
+    pub(crate) fn existing(&self) -> CoreMask {
+        CoreMask::first(u32::try_from(self.units.len()).unwrap_or(MAX_CORES))
+    }
+
+    /// The queue where an entity is said to be, if it still is there.
+    pub(crate) fn lock_home(&self, slot: &Slot, home: CoreId) -> Option<MutexGuard<'_, Queue>> {
+        let queue = self.unit(home)?.queue.lock();
+        (slot.home() == Home::On(home)).then_some(queue)
+    }
+
+    /// Has a core told to ask again.
+    pub(crate) fn kick(&self, core: CoreId) {
+        self.kicks.insert(core);
+    }
+
+    #[cold]
+    fn charge_later(&self, id: EntityId, ran: Tsc) {
+        if let Some(slot) = self.table.slot(id)
+            && slot.home() != Home::Absent
+        {
+            slot.owed.fetch_add(ran.0, Ordering::Relaxed);
+        }
+    }
+
+    /// Puts an entity that is [on its way](Home::Moving) into a queue, and returns the core to be told.
+    pub(crate) fn place(&self, id: EntityId, slot: &Slot, waking: Waking, now: Tsc) -> Option<CoreId> {
+        loop {
+            let (target, allowed) = {
+                let entity = slot.entity.lock();
+                let allowed = self.allowed(&entity);
+                (self.choose(&entity, allowed, now), allowed)
+            };
+            if let Some(Target { core, others }) = target
+                && let Some(unit) = self.unit(core)
+            {
+                let arrival = match waking {
+                    Waking::Yes => Arrival::Woken { others },
+                    Waking::No => Arrival::Moved,
+                };
+                return self.put(unit, id, slot, allowed, arrival, now);
+            }
+            slot.strand();
+            // A core that came online before it was there to be seen did not see it.
+            if self.allowed(&slot.entity.lock()).is_empty() || !slot.rescue() {
+                return None;
+            }
+        }
+    }
+
+    /// Puts an entity that is on its way into the queue of a core, and returns that if it must be told.
+    pub(crate) fn put(
+        &self,
+        unit: &Unit,
+        id: EntityId,
+        slot: &Slot,
+        allowed: CoreMask,
+        arrival: Arrival,
+        now: Tsc,
+    ) -> Option<CoreId> {
+        let mut queue = unit.queue.lock();
+        let core = queue.core;
+        let call = queue.admit(self, id, &mut slot.entity.lock(), arrival, now);
+        slot.set_home(Home::On(core));
+        let phase = queue.phase;
+        drop(queue);
+        match phase {
+            Phase::Busy => self.offer(allowed),
+            // It was chosen for one whose cap holds it: it goes on idling, and others may choose it again.
+            Phase::Idle => self.idle_again(core),
+            Phase::Called | Phase::Offline => {}
+        }
+        match call {
+            Call::Needed => Some(core),
+            Call::Unneeded => None,
+        }
+    }
+
+    /// A core that was chosen idles all the same.
+    fn idle_again(&self, core: CoreId) {
+        self.idle.insert(core);
+        // Who began to wait meanwhile did not see that it idles.
+        if !self.waiting.is_empty() {
+            self.kick(core);
+        }
+    }
+
+    /// Somebody waits who may run on the cores `allowed`: if one of them idles, it is told to look for work.
+    #[inline]
+    pub(crate) fn offer(&self, allowed: CoreMask) {
+        let idle = self.idle.load().and(allowed);
+        if idle.is_empty() {
+            return;
+        }
+        if let Some(core) = idle.iter().find(|core| self.idle.remove(*core)) {
+            self.kick(core);
+        }
     }
 }

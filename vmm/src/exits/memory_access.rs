@@ -10,6 +10,7 @@ use arch::{
 use bus::Platform;
 use emulate::{Access, Cpu, Emulated, KnownTranslation, Mmio, PagingFeatures, Ports};
 use memory::GuestMemory;
+use spin::MutexGuard;
 
 /// DR6.BS.
 const SINGLE_STEP: u64 = 1 << 14;
@@ -17,7 +18,7 @@ const SINGLE_STEP: u64 = 1 << 14;
 /// Emulates the instruction whose access second-level translation refused.
 pub(super) fn emulate<B: VcpuBackend, M: GuestMemory, P: Platform>(
     vcpu: &mut Vcpu<B>,
-    vm: &mut Vm<M, P>,
+    vm: &Vm<M, P>,
     fault: EptFault,
     now: Tsc,
 ) -> Outcome {
@@ -40,7 +41,7 @@ pub(super) fn emulate<B: VcpuBackend, M: GuestMemory, P: Platform>(
 #[cold]
 pub(super) fn string_io<B: VcpuBackend, M: GuestMemory, P: Platform>(
     vcpu: &mut Vcpu<B>,
-    vm: &mut Vm<M, P>,
+    vm: &Vm<M, P>,
     now: Tsc,
 ) -> Outcome {
     step(vcpu, vm, None, now)
@@ -48,15 +49,18 @@ pub(super) fn string_io<B: VcpuBackend, M: GuestMemory, P: Platform>(
 
 fn step<B: VcpuBackend, M: GuestMemory, P: Platform>(
     vcpu: &mut Vcpu<B>,
-    vm: &mut Vm<M, P>,
+    vm: &Vm<M, P>,
     known: Option<KnownTranslation>,
     now: Tsc,
 ) -> Outcome {
+    // The access may be one to the local APIC.
+    vcpu.take_eoi(vm);
     let guest_now = vcpu.guest_tsc(now);
     let time = vm.clock.nanos(now);
     let mut devices = Devices {
         lapic: &mut vcpu.lapic,
-        platform: &mut vm.platform,
+        vm,
+        platform: None,
         guest_now,
         time,
         effect: None,
@@ -65,11 +69,7 @@ fn step<B: VcpuBackend, M: GuestMemory, P: Platform>(
     let features = vcpu.cpuid.paging_features();
     let mut registers = Registers { backend: &mut vcpu.backend, features };
     let result = vcpu.emulator.step(&mut registers, &vm.memory, &mut devices, known);
-    let (effect, lapic_written) = (devices.effect, devices.lapic_written);
-    if lapic_written {
-        msr::apply(vcpu, vm, effect.unwrap_or(crate::lapic::Effect::None), now);
-        vcpu.update_timer(vm);
-    }
+    let (effect, lapic_written, platform) = (devices.effect, devices.lapic_written, devices.platform);
     let outcome = match result {
         Emulated::Done { next_rip } => Outcome::JumpTo(next_rip),
         // Under single-stepping a slice is one iteration, and each ends in a trap.
@@ -85,13 +85,26 @@ fn step<B: VcpuBackend, M: GuestMemory, P: Platform>(
         Emulated::Unsupported { bytes, length } => Outcome::Stop(StopReason::NotEmulated { bytes, length }),
         Emulated::FetchOutsideRam(gpa) => Outcome::Stop(StopReason::FetchOutsideRam(gpa)),
     };
-    io::settle(vcpu, vm, outcome)
+    let attention = platform.map(|mut platform| platform.take_attention());
+    let outcome = match attention {
+        Some(attention) if !attention.is_empty() => io::settle(vcpu, vm, attention, outcome),
+        Some(_) | None => outcome,
+    };
+    if lapic_written {
+        // Behind the access to the devices, which an EOI takes to itself.
+        vcpu.publish_addressing();
+        msr::apply(vcpu, vm, effect.unwrap_or(crate::lapic::Effect::None), now);
+        vcpu.update_timer(vm);
+    }
+    outcome
 }
 
 /// The device side of an emulated instruction: the local APIC's page, then the platform.
-struct Devices<'a, P> {
-    lapic: &'a mut LocalApic,
-    platform: &'a mut P,
+struct Devices<'l, 'v, M, P> {
+    lapic: &'l mut LocalApic,
+    vm: &'v Vm<M, P>,
+    /// Locked with the first access, until the instruction is done.
+    platform: Option<MutexGuard<'v, P>>,
     guest_now: Tsc,
     time: Nanos,
     /// What the write to the local APIC asks for. One instruction writes one register; of a repeated one, the
@@ -100,7 +113,11 @@ struct Devices<'a, P> {
     lapic_written: bool,
 }
 
-impl<P> Devices<'_, P> {
+impl<M, P: Platform> Devices<'_, '_, M, P> {
+    fn platform(&mut self) -> &mut P {
+        self.platform.get_or_insert_with(|| self.vm.platform())
+    }
+
     #[expect(clippy::cast_possible_truncation, reason = "an offset in a page")]
     fn lapic_offset(&self, gpa: Gpa) -> Option<u16> {
         let page = self.lapic.mmio_page()?;
@@ -108,11 +125,14 @@ impl<P> Devices<'_, P> {
     }
 }
 
-impl<P: Platform> Mmio for Devices<'_, P> {
+impl<M, P: Platform> Mmio for Devices<'_, '_, M, P> {
     fn mmio_read(&mut self, gpa: Gpa, width: Width) -> u64 {
         match self.lapic_offset(gpa) {
             Some(offset) => self.lapic.read_mmio(offset, width, self.guest_now),
-            None => self.platform.mmio_read(gpa, width, self.time),
+            None => {
+                let time = self.time;
+                self.platform().mmio_read(gpa, width, time)
+            }
         }
     }
 
@@ -125,18 +145,23 @@ impl<P: Platform> Mmio for Devices<'_, P> {
                     self.effect = Some(effect);
                 }
             }
-            None => self.platform.mmio_write(gpa, width, value, self.time),
+            None => {
+                let time = self.time;
+                self.platform().mmio_write(gpa, width, value, time);
+            }
         }
     }
 }
 
-impl<P: Platform> Ports for Devices<'_, P> {
+impl<M, P: Platform> Ports for Devices<'_, '_, M, P> {
     fn port_read(&mut self, port: Port, width: Width) -> u32 {
-        self.platform.port_read(port, width, self.time)
+        let time = self.time;
+        self.platform().port_read(port, width, time)
     }
 
     fn port_write(&mut self, port: Port, width: Width, value: u32) {
-        self.platform.port_write(port, width, value, self.time);
+        let time = self.time;
+        self.platform().port_write(port, width, value, time);
     }
 }
 

@@ -18,7 +18,7 @@ use memory::GuestMemory;
 #[inline]
 pub(crate) fn handle<B: VcpuBackend, M: GuestMemory, P: Platform>(
     vcpu: &mut Vcpu<B>,
-    vm: &mut Vm<M, P>,
+    vm: &Vm<M, P>,
     exit: &VmExit,
     now: Tsc,
 ) -> Outcome {
@@ -34,10 +34,12 @@ pub(crate) fn handle<B: VcpuBackend, M: GuestMemory, P: Platform>(
         VmExit::Exception(exception) => exceptions::reflect(vcpu, exception),
         VmExit::Cpuid => cpuid::answer(vcpu),
         VmExit::Hlt => Outcome::Halt,
-        VmExit::Vmcall => hypercall::call(vcpu),
+        VmExit::Vmcall => hypercall::call(vcpu, vm),
         VmExit::Io(access) => io::access(vcpu, vm, access, now),
-        VmExit::ReadMsr => msr::read(vcpu, now),
+        VmExit::ReadMsr => msr::read(vcpu, vm, now),
         VmExit::WriteMsr => msr::write(vcpu, vm, now),
+        VmExit::EoiInduced(vector) => msr::end_of_interrupt(vcpu, vm, vector, now),
+        VmExit::ApicWrite(offset) => msr::apic_write(vcpu, offset),
         VmExit::Ept(fault) => memory_access::emulate(vcpu, vm, fault, now),
         VmExit::Cr(access) => control_registers::access(vcpu, &vm.memory, access),
         VmExit::Xsetbv => extended_state::xsetbv(vcpu),

@@ -1,14 +1,22 @@
 //! RDMSR and WRMSR of registers that the MSR bitmap does not give to the guest.
 
-use crate::lapic::{Effect, Recipients};
+use crate::lapic::{Effect, GeneralProtection, Ipi, Recipients};
+use crate::paravirt::{Loaded, Others};
 use crate::{Outcome, Vcpu, VcpuBackend, Vm};
-use arch::{Cr0Flags, EferFlags, Exception, Gpr, Msr, Tsc};
+use arch::{Cr0Flags, EferFlags, Exception, Gpr, Msr, Tsc, Vector};
 use bus::Platform;
 use memory::GuestMemory;
 
+/// The offset of SELF IPI in the page of registers.
+const SELF_IPI: u16 = 0x3f0;
+
 const GP: Outcome = Outcome::Fault(Exception::GeneralProtection(0));
 
-pub(super) fn read<B: VcpuBackend>(vcpu: &mut Vcpu<B>, now: Tsc) -> Outcome {
+pub(super) fn read<B: VcpuBackend, M: GuestMemory, P: Platform>(
+    vcpu: &mut Vcpu<B>,
+    vm: &Vm<M, P>,
+    now: Tsc,
+) -> Outcome {
     let msr = Msr(vcpu.backend.gprs().get32(Gpr::Rcx));
     vcpu.stats.note_detail(u64::from(msr.0));
     let value = match msr {
@@ -18,9 +26,13 @@ pub(super) fn read<B: VcpuBackend>(vcpu: &mut Vcpu<B>, now: Tsc) -> Outcome {
         Msr::EFER => Some(vcpu.backend.efer().bits()),
         _ if msr.is_x2apic() => {
             let guest_now = vcpu.guest_tsc(now);
+            vcpu.take_eoi(vm);
             vcpu.lapic.read_msr(msr, guest_now).ok()
         }
-        _ => vcpu.msrs.read(msr).or_else(|| vcpu.backend.read_msr(msr)),
+        _ => {
+            let stored = vcpu.msrs.read(msr).or_else(|| vcpu.backend.read_msr(msr));
+            stored.or_else(|| vcpu.paravirt.read_msr(msr))
+        }
     };
     match value {
         Some(value) => {
@@ -33,7 +45,7 @@ pub(super) fn read<B: VcpuBackend>(vcpu: &mut Vcpu<B>, now: Tsc) -> Outcome {
 
 pub(super) fn write<B: VcpuBackend, M: GuestMemory, P: Platform>(
     vcpu: &mut Vcpu<B>,
-    vm: &mut Vm<M, P>,
+    vm: &Vm<M, P>,
     now: Tsc,
 ) -> Outcome {
     let gprs = vcpu.backend.gprs();
@@ -43,13 +55,14 @@ pub(super) fn write<B: VcpuBackend, M: GuestMemory, P: Platform>(
         Msr::TSC_DEADLINE => {
             let guest_now = vcpu.guest_tsc(now);
             vcpu.lapic.set_tsc_deadline(Tsc(value), guest_now);
-            // A deadline that has passed fires at once.
-            vcpu.events_changed = true;
+            // A deadline that has passed fires at once; else there is nothing to deliver.
+            vcpu.events_changed |= vcpu.lapic.pending_vector().is_some();
             vcpu.update_timer(vm);
             Outcome::Advance
         }
         _ if msr.is_x2apic() => {
             let guest_now = vcpu.guest_tsc(now);
+            vcpu.take_eoi(vm);
             match vcpu.lapic.write_msr(msr, value, guest_now) {
                 Ok(effect) => {
                     apply(vcpu, vm, effect, now);
@@ -61,9 +74,10 @@ pub(super) fn write<B: VcpuBackend, M: GuestMemory, P: Platform>(
                 Err(_) => GP,
             }
         }
-        Msr::APIC_BASE => match vcpu.lapic.set_base(value) {
+        Msr::APIC_BASE => match set_apic_base(vcpu, value) {
             Ok(()) => {
                 vcpu.events_changed = true;
+                vcpu.publish_addressing();
                 vcpu.update_timer(vm);
                 Outcome::Advance
             }
@@ -84,9 +98,59 @@ pub(super) fn write<B: VcpuBackend, M: GuestMemory, P: Platform>(
             if vcpu.msrs.write(msr, value).is_ok() || vcpu.backend.write_msr(msr, value) {
                 Outcome::Advance
             } else {
-                GP
+                write_paravirtual(vcpu, vm, msr, value)
             }
         }
+    }
+}
+
+/// Disabling the local APIC resets it, so that it must not be lent.
+fn set_apic_base<B: VcpuBackend>(vcpu: &mut Vcpu<B>, value: u64) -> Result<(), GeneralProtection> {
+    vcpu.take_back_apic();
+    vcpu.lapic.set_base(value)
+}
+
+/// The processor ended a level-triggered interrupt for the guest.
+pub(super) fn end_of_interrupt<B: VcpuBackend, M, P: Platform>(
+    vcpu: &mut Vcpu<B>,
+    vm: &Vm<M, P>,
+    vector: Vector,
+    now: Tsc,
+) -> Outcome {
+    vcpu.stats.note_detail(u64::from(vector.0));
+    let effect = vcpu.lapic.ended_by_processor(vector);
+    apply(vcpu, vm, effect, now);
+    Outcome::Retry
+}
+
+/// The processor left a write at `offset` of the lent registers to us. SELF IPI with an illegal vector is the only one that
+/// it does not carry out of those that reach it.
+#[cold]
+pub(super) fn apic_write<B: VcpuBackend>(vcpu: &mut Vcpu<B>, offset: u16) -> Outcome {
+    vcpu.stats.note_detail(u64::from(offset));
+    if offset == SELF_IPI {
+        let [vector, ..] = vcpu.backend.lent_register(offset).to_le_bytes();
+        vcpu.lapic.self_ipi(Vector(vector));
+        vcpu.events_changed = true;
+    }
+    Outcome::Retry
+}
+
+/// A write to a register of KVM's interface, or to one that does not exist.
+fn write_paravirtual<B: VcpuBackend, M: GuestMemory, P: Platform>(
+    vcpu: &mut Vcpu<B>,
+    vm: &Vm<M, P>,
+    msr: Msr,
+    value: u64,
+) -> Outcome {
+    let times = vcpu.times(vm);
+    match vcpu.paravirt.write_msr(msr, value, &vm.memory, || times) {
+        Some(Ok(Loaded::Ready)) => Outcome::Advance,
+        Some(Ok(Loaded::FlushTlb)) => {
+            vcpu.backend.flush_translations();
+            Outcome::Advance
+        }
+        Some(Err(_)) | None => GP,
     }
 }
 
@@ -96,11 +160,20 @@ const fn is_timer(msr: Msr) -> bool {
 }
 
 /// Moves the guest's TSC by `delta`, and TSC_ADJUST with it (SDM Vol. 3B, "Time-Stamp Counter Adjustment").
-fn shift_tsc<B: VcpuBackend, M, P: Platform>(vcpu: &mut Vcpu<B>, vm: &Vm<M, P>, now: Tsc, delta: u64) {
+fn shift_tsc<B: VcpuBackend, M: GuestMemory, P: Platform>(
+    vcpu: &mut Vcpu<B>,
+    vm: &Vm<M, P>,
+    now: Tsc,
+    delta: u64,
+) {
     let old = vcpu.guest_tsc(now);
     vcpu.tsc_offset = vcpu.tsc_offset.wrapping_add(delta);
     vcpu.msrs.tsc_adjust = vcpu.msrs.tsc_adjust.wrapping_add(delta);
     vcpu.backend.set_tsc_offset(vcpu.tsc_offset);
+    if vm.tsc_agreement().set(vcpu.index, vcpu.tsc_offset) == Others::OutOfDate {
+        vm.tell_others(vcpu.index);
+    }
+    vcpu.rewrite_clock(vm);
     vcpu.lapic.tsc_jumped(old, vcpu.guest_tsc(now));
     vcpu.events_changed = true;
     vcpu.update_timer(vm);
@@ -110,7 +183,7 @@ fn shift_tsc<B: VcpuBackend, M, P: Platform>(vcpu: &mut Vcpu<B>, vm: &Vm<M, P>, 
 #[inline]
 pub(super) fn apply<B: VcpuBackend, M, P: Platform>(
     vcpu: &mut Vcpu<B>,
-    vm: &mut Vm<M, P>,
+    vm: &Vm<M, P>,
     effect: Effect,
     now: Tsc,
 ) {
@@ -119,15 +192,35 @@ pub(super) fn apply<B: VcpuBackend, M, P: Platform>(
         Effect::None => {}
         Effect::BroadcastEoi(vector) => {
             let time = vm.clock.nanos(now);
-            vm.platform.end_of_interrupt(vector, time);
-            vcpu.take_platform_events(vm);
+            let mut platform = vm.platform();
+            platform.end_of_interrupt(vector, time);
+            let attention = platform.take_attention();
+            if !attention.is_empty() {
+                // An EOI asks for no power off.
+                let _nothing = vcpu.serve_platform(vm, &mut platform, attention);
+            }
         }
-        Effect::SendIpi(ipi) => match ipi.recipients {
-            // A lone processor: what is for others goes to nobody.
-            Recipients::Others => {}
-            Recipients::All => vcpu.accept(ipi.message),
-            Recipients::Destination => vcpu.route(ipi.message),
-        },
+        Effect::SendIpi(ipi) => send(vcpu, vm, ipi),
+    }
+}
+
+/// Hands an IPI to those it is for.
+fn send<B: VcpuBackend, M, P: Platform>(vcpu: &mut Vcpu<B>, vm: &Vm<M, P>, ipi: Ipi) {
+    let own = vcpu.index;
+    let is_own = match ipi.recipients {
+        Recipients::Destination if vm.is_alone() => vcpu.lapic.matches(ipi.message.destination),
+        Recipients::Destination => vm.route(ipi.message, Some(own)),
+        Recipients::All => {
+            vm.broadcast(ipi.message, own);
+            true
+        }
+        Recipients::Others => {
+            vm.broadcast(ipi.message, own);
+            false
+        }
+    };
+    if is_own {
+        vcpu.accept(ipi.message);
     }
 }
 

@@ -267,7 +267,7 @@ impl LocalApic {
         Effect::SendIpi(Ipi { message, recipients })
     }
 
-    fn send_to_self(&mut self, vector: Vector, trigger: TriggerMode) {
+    pub(super) fn send_to_self(&mut self, vector: Vector, trigger: TriggerMode) {
         if vector.0 < FIRST_LEGAL_VECTOR {
             self.note_error(Errors::SEND_ILLEGAL_VECTOR);
         } else if self.is_software_enabled() {

@@ -2,39 +2,24 @@
 //!
 //! SDM Vol. 3A, "Determining IPI Destination", "Interrupt Acceptance for Fixed Interrupts", "Local Vector Table".
 
-use super::spec::{Errors, FIRST_LEGAL_VECTOR, LvtEntry, x2apic_logical};
-use super::{Delivery, LocalApic, Mode, Pin};
+use super::spec::{Errors, FIRST_LEGAL_VECTOR, LvtEntry};
+use super::{Addressing, Delivery, LocalApic, Mode, Pin};
 use arch::Vector;
 use bus::{DeliveryMode, Destination, InterruptMessage, TriggerMode};
 
 impl LocalApic {
-    /// Whether a message to `destination` is for this local APIC (SDM Vol. 3A, "Determining IPI Destination").
-    /// A disabled one gets none.
+    /// Whether a message to `destination` is for this local APIC.
     pub fn matches(&self, destination: Destination) -> bool {
-        match (self.mode, destination) {
-            (Mode::Disabled, _) => false,
-            // I/O APICs and MSIs know only the 8-bit broadcast, whatever mode the receiver is in.
-            (Mode::XApic | Mode::X2Apic, Destination::Physical(id)) => {
-                id == self.config.id || id == 0xff || id == u32::MAX
-            }
-            (Mode::XApic, Destination::Logical(address)) => self.matches_xapic_logical(address),
-            (Mode::X2Apic, Destination::Logical(address)) => {
-                let own = x2apic_logical(self.config.id);
-                address == u32::MAX || (address >> 16 == own >> 16 && address & own & 0xffff != 0)
-            }
-        }
+        self.addressing().matches(destination)
     }
 
-    fn matches_xapic_logical(&self, address: u32) -> bool {
-        let own = self.logical_destination >> 24;
-        if address == 0xff || address == u32::MAX {
-            true
-        } else if self.destination_format >> 28 == 0xf {
-            address & own != 0
-        } else {
-            // The cluster model: a cluster in the high nibble, places in the low one. Cluster 15 is all.
-            let cluster = address >> 4;
-            (cluster == own >> 4 || cluster == 0xf) && address & own & 0xf != 0
+    /// How messages find this local APIC.
+    pub fn addressing(&self) -> Addressing {
+        Addressing {
+            mode: self.mode,
+            id: self.config.id,
+            logical: self.logical_destination >> 24,
+            format: self.destination_format >> 28,
         }
     }
 
@@ -105,6 +90,20 @@ impl LocalApic {
             Mode::Disabled => Some(without_apic),
             Mode::XApic | Mode::X2Apic if entry.is_masked() => None,
             Mode::XApic | Mode::X2Apic => entry.mode(),
+        }
+    }
+
+    /// A fixed interrupt that another processor or a device left in the inbox arrives.
+    pub(crate) fn request_from_outside(&mut self, vector: Vector, trigger: TriggerMode) {
+        if self.mode != Mode::Disabled && self.is_software_enabled() {
+            self.request(vector, trigger);
+        }
+    }
+
+    /// A message with an illegal vector arrives.
+    pub(crate) fn receive_illegal_vector(&mut self) {
+        if self.mode != Mode::Disabled {
+            self.note_error(Errors::RECEIVE_ILLEGAL_VECTOR);
         }
     }
 

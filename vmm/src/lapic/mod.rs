@@ -7,8 +7,10 @@
 //! the CMCI entry, and level-triggered LINT pins beyond 8259 and NMI wiring.
 
 mod access;
+mod addressing;
 mod base;
 mod delivery;
+mod lending;
 mod spec;
 mod state;
 #[cfg(test)]
@@ -16,6 +18,7 @@ mod tests;
 mod timer;
 mod vector_set;
 
+pub use addressing::Addressing;
 pub use spec::Features;
 pub use state::{BadState, State};
 pub use timer::{TimerRate, TimerState};
@@ -252,6 +255,14 @@ impl LocalApic {
             self.highest_in_service = Some(vector);
             self.deliverable = None;
         }
+    }
+
+    /// Whether `vector` is in service and its EOI sets nothing off: no interrupt waits behind it, no I/O APIC is told.
+    #[inline]
+    pub fn ends_quietly(&self, vector: Vector) -> bool {
+        self.highest_in_service == Some(vector)
+            && !self.triggered.contains(vector)
+            && self.requested.highest().is_none()
     }
 
     /// EOI: the highest vector in service ends.

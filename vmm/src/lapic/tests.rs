@@ -1,5 +1,6 @@
 //! Behaviours of the local APIC. `tests/timer.rs` holds the timer's, `tests/property.rs` random sequences.
 
+mod lending;
 mod property;
 mod timer;
 

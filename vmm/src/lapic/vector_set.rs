@@ -26,6 +26,19 @@ impl VectorSet {
         (self.0[(index as usize >> 1) & 3] >> ((index & 1) * 32)) as u32
     }
 
+    /// The vectors of either set.
+    pub const fn union(&self, other: Self) -> Self {
+        let ([a, b, c, d], [e, f, g, h]) = (self.0, other.0);
+        Self([a | e, b | f, c | g, d | h])
+    }
+
+    /// Whether the set has no vectors.
+    #[inline]
+    pub const fn is_empty(&self) -> bool {
+        let [a, b, c, d] = self.0;
+        a | b | c | d == 0
+    }
+
     /// Adds `vector`. Returns whether it was absent.
     #[inline]
     pub const fn insert(&mut self, vector: Vector) -> bool {

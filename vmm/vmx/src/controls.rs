@@ -3,123 +3,9 @@
 //! SDM Vol. 3D, "VMX Capability Reporting Facility": the low half of a capability MSR are the bits that must be
 //! 1, the high half those that may be 1.
 
+use crate::{Entry, Exit, PinBased, ProcessorBased, Secondary};
 use arch::Msr;
-use bitflags::bitflags;
-
-bitflags! {
-    /// Pin-based VM-execution controls.
-    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-    pub struct PinBased: u32 {
-        /// External-interrupt exiting.
-        const EXTERNAL_INTERRUPT_EXITING = 1 << 0;
-        /// NMI exiting.
-        const NMI_EXITING = 1 << 3;
-        /// Virtual NMIs.
-        const VIRTUAL_NMIS = 1 << 5;
-        /// Activate VMX-preemption timer.
-        const PREEMPTION_TIMER = 1 << 6;
-    }
-
-    /// Primary processor-based VM-execution controls.
-    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-    pub struct ProcessorBased: u32 {
-        /// Interrupt-window exiting.
-        const INTERRUPT_WINDOW = 1 << 2;
-        /// Use TSC offsetting.
-        const TSC_OFFSETTING = 1 << 3;
-        /// HLT exiting.
-        const HLT_EXITING = 1 << 7;
-        /// INVLPG exiting.
-        const INVLPG_EXITING = 1 << 9;
-        /// MWAIT exiting.
-        const MWAIT_EXITING = 1 << 10;
-        /// RDPMC exiting.
-        const RDPMC_EXITING = 1 << 11;
-        /// RDTSC exiting.
-        const RDTSC_EXITING = 1 << 12;
-        /// CR3-load exiting.
-        const CR3_LOAD_EXITING = 1 << 15;
-        /// CR3-store exiting.
-        const CR3_STORE_EXITING = 1 << 16;
-        /// CR8-load exiting.
-        const CR8_LOAD_EXITING = 1 << 19;
-        /// CR8-store exiting.
-        const CR8_STORE_EXITING = 1 << 20;
-        /// Use TPR shadow.
-        const TPR_SHADOW = 1 << 21;
-        /// NMI-window exiting.
-        const NMI_WINDOW = 1 << 22;
-        /// MOV-DR exiting.
-        const MOV_DR_EXITING = 1 << 23;
-        /// Unconditional I/O exiting.
-        const UNCONDITIONAL_IO_EXITING = 1 << 24;
-        /// Use I/O bitmaps.
-        const IO_BITMAPS = 1 << 25;
-        /// Use MSR bitmaps.
-        const MSR_BITMAPS = 1 << 28;
-        /// MONITOR exiting.
-        const MONITOR_EXITING = 1 << 29;
-        /// PAUSE exiting.
-        const PAUSE_EXITING = 1 << 30;
-        /// Activate secondary controls.
-        const SECONDARY = 1 << 31;
-    }
-
-    /// Secondary processor-based VM-execution controls.
-    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-    pub struct Secondary: u32 {
-        /// Virtualize APIC accesses.
-        const VIRTUALIZE_APIC_ACCESSES = 1 << 0;
-        /// Enable EPT.
-        const EPT = 1 << 1;
-        /// Descriptor-table exiting.
-        const DESCRIPTOR_TABLE_EXITING = 1 << 2;
-        /// Enable RDTSCP.
-        const RDTSCP = 1 << 3;
-        /// Enable VPID.
-        const VPID = 1 << 5;
-        /// WBINVD exiting.
-        const WBINVD_EXITING = 1 << 6;
-        /// Unrestricted guest.
-        const UNRESTRICTED_GUEST = 1 << 7;
-        /// Enable INVPCID.
-        const INVPCID = 1 << 12;
-        /// Enable XSAVES/XRSTORS.
-        const XSAVES = 1 << 20;
-    }
-
-    /// VM-exit controls.
-    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-    pub struct Exit: u32 {
-        /// Save debug controls.
-        const SAVE_DEBUG_CONTROLS = 1 << 2;
-        /// Host address-space size: the host is in 64-bit mode.
-        const HOST_64_BIT = 1 << 9;
-        /// Acknowledge interrupt on exit.
-        const ACKNOWLEDGE_INTERRUPT = 1 << 15;
-        /// Save IA32_PAT.
-        const SAVE_PAT = 1 << 18;
-        /// Load IA32_PAT.
-        const LOAD_PAT = 1 << 19;
-        /// Save IA32_EFER.
-        const SAVE_EFER = 1 << 20;
-        /// Load IA32_EFER.
-        const LOAD_EFER = 1 << 21;
-    }
-
-    /// VM-entry controls.
-    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-    pub struct Entry: u32 {
-        /// Load debug controls.
-        const LOAD_DEBUG_CONTROLS = 1 << 2;
-        /// IA-32e mode guest.
-        const IA32E_MODE_GUEST = 1 << 9;
-        /// Load IA32_PAT.
-        const LOAD_PAT = 1 << 14;
-        /// Load IA32_EFER.
-        const LOAD_EFER = 1 << 15;
-    }
-}
+use vmm::InterruptSupport;
 
 /// The capability MSRs that control negotiation reads.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -189,7 +75,8 @@ impl Capabilities {
     }
 }
 
-/// The controls of a vCPU, as negotiated.
+/// The controls of a vCPU, as negotiated. While the processor delivers the guest's interrupts itself,
+/// [`Controls::execution`] changes some of them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Controls {
     /// Pin-based.
@@ -198,10 +85,32 @@ pub struct Controls {
     pub processor: u32,
     /// Secondary.
     pub secondary: u32,
+    /// How much of a guest's interrupts the processor can deliver itself.
+    pub interrupts: InterruptSupport,
     /// Exit.
     pub exit: u32,
     /// Entry.
     pub entry: u32,
+}
+
+/// The VM-execution controls.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ExecutionControls {
+    /// Pin-based.
+    pub pin: u32,
+    /// Primary processor-based.
+    pub processor: u32,
+    /// Secondary.
+    pub secondary: u32,
+}
+
+/// Who delivers a guest's interrupts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ApicMode {
+    /// Craton: every interrupt is an injected event, every access to the local APIC exits.
+    Software,
+    /// The processor, from the virtual-APIC page.
+    Virtual,
 }
 
 /// A control that Craton needs and the processor does not allow to be set (or to be cleared).
@@ -236,7 +145,62 @@ fn negotiate(
     Ok(required | optional & may | must)
 }
 
+/// What the processor needs for delivering a guest's interrupts itself, all of it or none.
+const VIRTUAL: Secondary =
+    Secondary::VIRTUALIZE_X2APIC.union(Secondary::APIC_REGISTERS).union(Secondary::VIRTUAL_INTERRUPTS);
+/// CR8 accesses exit only while there is no TPR shadow that they could work on.
+const CR8_EXITS: ProcessorBased = ProcessorBased::CR8_LOAD_EXITING.union(ProcessorBased::CR8_STORE_EXITING);
+
+/// How much of a guest's interrupts a processor with these capabilities delivers itself.
+fn interrupt_support(capabilities: &Capabilities) -> InterruptSupport {
+    let has = |capability: u64, bits: u32| capability >> 32 & u64::from(bits) == u64::from(bits);
+    // CR8 exits that cannot be off would hide the TPR shadow.
+    let virtual_delivery = has(capabilities.processor, ProcessorBased::TPR_SHADOW.bits())
+        && has(capabilities.secondary, VIRTUAL.bits())
+        && capabilities.processor & u64::from(CR8_EXITS.bits()) == 0;
+    let posted = has(capabilities.pin, PinBased::POSTED_INTERRUPTS.bits())
+        && has(capabilities.exit, Exit::ACKNOWLEDGE_INTERRUPT.bits());
+    match (virtual_delivery, posted) {
+        (true, true) => InterruptSupport::Posted,
+        (true, false) => InterruptSupport::Virtual,
+        (false, _) => InterruptSupport::Software,
+    }
+}
+
 impl Controls {
+    /// Whether the processor can deliver a guest's interrupts itself.
+    pub const fn has_apicv(&self) -> bool {
+        match self.interrupts {
+            InterruptSupport::Software => false,
+            InterruptSupport::Virtual | InterruptSupport::Posted => true,
+        }
+    }
+
+    /// Whether the processor can take interrupts that other cores post, without an exit.
+    pub const fn has_posted(&self) -> bool {
+        match self.interrupts {
+            InterruptSupport::Software | InterruptSupport::Virtual => false,
+            InterruptSupport::Posted => true,
+        }
+    }
+
+    /// The VM-execution controls in `mode`; `support` may be less than what was negotiated.
+    pub const fn execution(&self, mode: ApicMode, support: InterruptSupport) -> ExecutionControls {
+        let Self { pin, processor, secondary, .. } = *self;
+        let posted = match (mode, support) {
+            (ApicMode::Software, _) | (ApicMode::Virtual, InterruptSupport::Software) => {
+                return ExecutionControls { pin, processor, secondary };
+            }
+            (ApicMode::Virtual, InterruptSupport::Virtual) => 0,
+            (ApicMode::Virtual, InterruptSupport::Posted) => PinBased::POSTED_INTERRUPTS.bits(),
+        };
+        ExecutionControls {
+            pin: pin | posted,
+            processor: processor & !CR8_EXITS.bits() | ProcessorBased::TPR_SHADOW.bits(),
+            secondary: secondary | VIRTUAL.bits(),
+        }
+    }
+
     /// Whether a secondary control is on.
     pub const fn has_secondary(&self, control: Secondary) -> bool {
         self.secondary & control.bits() == control.bits()
@@ -272,7 +236,14 @@ impl Controls {
             | Exit::SAVE_EFER
             | Exit::LOAD_EFER;
         let entry = Entry::LOAD_DEBUG_CONTROLS | Entry::LOAD_PAT | Entry::LOAD_EFER;
+        let interrupts = interrupt_support(capabilities);
+        // Posted interrupts need it; without them interrupts stay pending and are taken through the host's table.
+        let (exit, not_exit) = match interrupts {
+            InterruptSupport::Posted => (exit | Exit::ACKNOWLEDGE_INTERRUPT, Exit::empty()),
+            InterruptSupport::Software | InterruptSupport::Virtual => (exit, Exit::ACKNOWLEDGE_INTERRUPT),
+        };
         Ok(Self {
+            interrupts,
             pin: negotiate("pin-based", capabilities.pin, pin.bits(), 0, 0)?,
             processor: negotiate(
                 "primary processor-based (CR3 exits off needs the true controls)",
@@ -288,13 +259,7 @@ impl Controls {
                 secondary_optional.bits(),
                 0,
             )?,
-            exit: negotiate(
-                "VM-exit",
-                capabilities.exit,
-                exit.bits(),
-                0,
-                Exit::ACKNOWLEDGE_INTERRUPT.bits(),
-            )?,
+            exit: negotiate("VM-exit", capabilities.exit, exit.bits(), 0, not_exit.bits())?,
             entry: negotiate("VM-entry", capabilities.entry, entry.bits(), 0, 0)?,
         })
     }
@@ -352,6 +317,53 @@ pub(crate) mod tests {
     fn without_true_controls_cr3_exits_cannot_be_off() {
         let capabilities = Capabilities { processor: 0xffff_ffff_0401_e172, ..generous() };
         assert!(Controls::negotiate(&capabilities).is_err());
+    }
+
+    fn without(field: fn(&mut Capabilities) -> &mut u64, bits: u32) -> Controls {
+        let mut capabilities = generous();
+        *field(&mut capabilities) &= !(u64::from(bits) << 32);
+        Controls::negotiate(&capabilities).expect("the required ones are allowed")
+    }
+
+    #[test]
+    fn the_processor_delivers_interrupts_only_with_all_that_it_takes() {
+        let all = Controls::negotiate(&generous()).expect("all is allowed");
+        assert!(all.has_apicv() && all.has_posted());
+        assert_ne!(all.exit & Exit::ACKNOWLEDGE_INTERRUPT.bits(), 0);
+        for control in
+            [Secondary::VIRTUALIZE_X2APIC, Secondary::APIC_REGISTERS, Secondary::VIRTUAL_INTERRUPTS]
+        {
+            let controls = without(|c| &mut c.secondary, control.bits());
+            assert_eq!(controls.interrupts, InterruptSupport::Software, "{control:?}");
+            assert_eq!(controls.exit & Exit::ACKNOWLEDGE_INTERRUPT.bits(), 0);
+        }
+        let no_shadow = without(|c| &mut c.processor, ProcessorBased::TPR_SHADOW.bits());
+        assert_eq!(no_shadow.interrupts, InterruptSupport::Software);
+        for controls in [
+            without(|c| &mut c.pin, PinBased::POSTED_INTERRUPTS.bits()),
+            without(|c| &mut c.exit, Exit::ACKNOWLEDGE_INTERRUPT.bits()),
+        ] {
+            assert!(controls.has_apicv() && !controls.has_posted());
+        }
+    }
+
+    #[test]
+    fn the_tpr_shadow_takes_the_place_of_cr8_exits() {
+        let controls = Controls::negotiate(&generous()).expect("all is allowed");
+        let software = controls.execution(ApicMode::Software, InterruptSupport::Posted);
+        assert_eq!(
+            (software.pin, software.processor, software.secondary),
+            (controls.pin, controls.processor, controls.secondary)
+        );
+        assert_eq!(software.processor & CR8_EXITS.bits(), CR8_EXITS.bits());
+        assert_eq!(software.secondary & VIRTUAL.bits(), 0);
+        let posted = controls.execution(ApicMode::Virtual, InterruptSupport::Posted);
+        assert_eq!(posted.processor & CR8_EXITS.bits(), 0);
+        assert_ne!(posted.processor & ProcessorBased::TPR_SHADOW.bits(), 0);
+        assert_eq!(posted.secondary & VIRTUAL.bits(), VIRTUAL.bits());
+        assert_ne!(posted.pin & PinBased::POSTED_INTERRUPTS.bits(), 0);
+        let not_posted = controls.execution(ApicMode::Virtual, InterruptSupport::Virtual);
+        assert_eq!(not_posted.pin, controls.pin);
     }
 
     #[test]

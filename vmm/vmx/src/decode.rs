@@ -4,7 +4,7 @@
 
 use crate::event::{self, Reported};
 use crate::{VmcsAccess, field};
-use arch::{Gpa, Gpr, Gva};
+use arch::{Gpa, Gpr, Gva, Vector};
 use vmm::{CrAccess, EntryFailure, EptFault, IoExit, MemoryAccess, RawExit, VmExit};
 
 /// The exit reason's bit that marks a failed entry.
@@ -16,7 +16,7 @@ pub fn decode(vmcs: &impl VmcsAccess) -> VmExit {
     let reason = vmcs.read(field::EXIT_REASON);
     match reason {
         0 => exception(vmcs, reason),
-        1 => VmExit::ExternalInterrupt,
+        1 => external_interrupt(vmcs),
         2 => VmExit::TripleFault,
         3 => VmExit::Init,
         7 => VmExit::InterruptWindow,
@@ -35,11 +35,14 @@ pub fn decode(vmcs: &impl VmcsAccess) -> VmExit {
         31 => VmExit::ReadMsr,
         32 => VmExit::WriteMsr,
         40 => VmExit::Pause,
+        45 => end_of_interrupt(vmcs.read(field::EXIT_QUALIFICATION)),
         48 => VmExit::Ept(ept_violation(vmcs)),
         52 => VmExit::Deadline,
         55 => VmExit::Xsetbv,
+        56 => apic_write(vmcs.read(field::EXIT_QUALIFICATION)),
         _ if reason & ENTRY_FAILURE != 0 => VmExit::EntryFailure(EntryFailure::Refused(raw(vmcs, reason))),
-        // Bits 26 to 30 tell of enclaves, pending MTF exits and SMM, none of which is in use.
+        // 43 (TPR below threshold) needs a TPR shadow without virtual-interrupt delivery, 44 (APIC access) an
+        // APIC-access page. Bits 26 to 30 tell of enclaves, pending MTF exits and SMM. None of these is in use.
         _ => VmExit::Unhandled(raw(vmcs, reason)),
     }
 }
@@ -59,6 +62,25 @@ fn exception(vmcs: &impl VmcsAccess, reason: u32) -> VmExit {
         Reported::MachineCheck => VmExit::MachineCheck,
         Reported::Unknown => VmExit::Unhandled(raw(vmcs, reason)),
     }
+}
+
+/// An exit that acknowledged the interrupt has taken it from the local APIC: it is handled here and now.
+fn external_interrupt(vmcs: &impl VmcsAccess) -> VmExit {
+    if let Some(vector) = event::acknowledged(vmcs.read(field::EXIT_INTERRUPTION_INFO)) {
+        vmcs.handle_interrupt(vector);
+    }
+    VmExit::ExternalInterrupt
+}
+
+/// SDM Vol. 3C, "EOI Virtualization": the vector.
+#[expect(clippy::cast_possible_truncation, reason = "the vector is the low byte")]
+const fn end_of_interrupt(qualification: u64) -> VmExit {
+    VmExit::EoiInduced(Vector(qualification as u8))
+}
+
+/// SDM Vol. 3C, "APIC-Write VM Exits": the offset in the page.
+const fn apic_write(qualification: u64) -> VmExit {
+    VmExit::ApicWrite((qualification & 0xfff) as u16)
 }
 
 /// SDM Vol. 3C, "Exit Qualification for I/O Instructions".
@@ -131,6 +153,23 @@ mod tests {
         assert_eq!(decode(&vmcs), VmExit::MachineCheck);
         vmcs.set(field::EXIT_INTERRUPTION_INFO, 0x8000_0b11);
         assert_eq!(decode(&vmcs), VmExit::Exception(arch::Exception::AlignmentCheck));
+    }
+
+    #[test]
+    fn an_acknowledged_interrupt_is_handled_and_one_that_waits_is_not() {
+        let mut vmcs = FakeVmcs::default();
+        vmcs.set(field::EXIT_REASON, 1_u32);
+        assert_eq!(decode(&vmcs), VmExit::ExternalInterrupt);
+        assert_eq!(vmcs.handled.take(), None);
+        vmcs.set(field::EXIT_INTERRUPTION_INFO, 0x8000_0041);
+        assert_eq!(decode(&vmcs), VmExit::ExternalInterrupt);
+        assert_eq!(vmcs.handled.take(), Some(Vector(0x41)));
+    }
+
+    #[test]
+    fn exits_of_the_virtual_apic_name_vector_and_register() {
+        assert_eq!(exit(45, 0x31), VmExit::EoiInduced(Vector(0x31)));
+        assert_eq!(exit(56, 0x3f0), VmExit::ApicWrite(0x3f0));
     }
 
     #[test]

@@ -103,6 +103,11 @@ pub(crate) const fn entry_info(event: PendingEvent) -> u32 {
     VALID | kind | flag | event.vector.0 as u32
 }
 
+/// The vector of an external interrupt that the exit acknowledged; none if it left the interrupt waiting.
+pub(crate) const fn acknowledged(info: u32) -> Option<Vector> {
+    if info & (VALID | TYPE) == VALID | EXTERNAL_INTERRUPT { Some(vector(info)) } else { None }
+}
+
 /// What an exit for "exception or NMI" reports.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Reported {

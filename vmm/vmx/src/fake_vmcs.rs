@@ -1,8 +1,9 @@
 //! A VMCS in a map, for tests.
 
 use crate::field::{Field, FieldWidth, Guest};
-use crate::{ExtendedLayout, LiveRegisters, VmcsAccess, Window};
-use arch::{Gprs, Msr, Tsc};
+use crate::{ApicMode, ExtendedLayout, InterruptSupport, LiveRegisters, VmcsAccess, Window};
+use arch::{Gprs, Msr, Tsc, Vector};
+use std::cell::Cell;
 use std::collections::BTreeMap;
 
 /// x87, SSE and AVX.
@@ -20,6 +21,12 @@ pub(crate) struct FakeVmcs {
     pub(crate) dr6: u64,
     pub(crate) live: LiveRegisters,
     pub(crate) extended: Vec<u8>,
+    /// The virtual-APIC page.
+    pub(crate) page: BTreeMap<u16, u32>,
+    pub(crate) apic_mode: ApicMode,
+    pub(crate) support: InterruptSupport,
+    /// The host interrupt that was handled last.
+    pub(crate) handled: Cell<Option<Vector>>,
 }
 
 impl Default for FakeVmcs {
@@ -35,6 +42,10 @@ impl Default for FakeVmcs {
             dr6: 0xffff_0ff0,
             live: LiveRegisters::default(),
             extended: vec![0; LAYOUT.bytes],
+            page: BTreeMap::new(),
+            apic_mode: ApicMode::Software,
+            support: InterruptSupport::Posted,
+            handled: Cell::new(None),
         }
     }
 }
@@ -54,6 +65,8 @@ impl VmcsAccess for FakeVmcs {
     fn write<W: FieldWidth>(&mut self, field: Field<Guest, W>, value: W) {
         self.set(field, value);
     }
+
+    fn flush_translations(&mut self) {}
 
     fn set_window(&mut self, window: Window, wanted: bool) {
         self.windows[window as usize] = wanted;
@@ -131,5 +144,25 @@ impl VmcsAccess for FakeVmcs {
 
     fn write_extended(&mut self, area: &[u8]) {
         self.extended.copy_from_slice(area);
+    }
+
+    fn interrupt_support(&self) -> InterruptSupport {
+        self.support
+    }
+
+    fn set_apic_mode(&mut self, mode: ApicMode) {
+        self.apic_mode = mode;
+    }
+
+    fn read_apic(&self, offset: u16) -> u32 {
+        self.page.get(&offset).copied().unwrap_or(0)
+    }
+
+    fn write_apic(&mut self, offset: u16, value: u32) {
+        self.page.insert(offset, value);
+    }
+
+    fn handle_interrupt(&self, vector: Vector) {
+        self.handled.set(Some(vector));
     }
 }

@@ -230,9 +230,14 @@ macro_rules! optional_fields {
     };
 }
 
-// Fields of features that a processor may lack and that no negotiated control turns on: read only where the control
-// that they belong to is set, and not in `ALL`, as VMREAD of a field that does not exist fails.
+// Fields of features that a processor may lack: read only where the control that they belong to is set, and not in
+// `ALL`, as VMREAD of a field that does not exist fails.
 optional_fields! {
+    GUEST_INTERRUPT_STATUS: Guest, u16 = 0x0810, "Requesting virtual interrupt (7:0) and servicing one (15:8).";
+    EOI_EXIT_BITMAP0: Guest, u64 = 0x201c, "Vectors 0 to 63 whose EOI exits; 1 to 3 follow at steps of 2.";
+    EOI_EXIT_BITMAP1: Guest, u64 = 0x201e, "Vectors 64 to 127 whose EOI exits.";
+    EOI_EXIT_BITMAP2: Guest, u64 = 0x2020, "Vectors 128 to 191 whose EOI exits.";
+    EOI_EXIT_BITMAP3: Guest, u64 = 0x2022, "Vectors 192 to 255 whose EOI exits.";
     POSTED_INTERRUPT_VECTOR: Sensitive, u16 = 0x0002, "Posted-interrupt notification vector.";
     PML_ADDRESS: Sensitive, u64 = 0x200e, "HPA of the page-modification log.";
     APIC_ACCESS_ADDRESS: Sensitive, u64 = 0x2014, "HPA of the APIC-access page.";

@@ -7,6 +7,7 @@
 #![cfg_attr(not(test), warn(clippy::unwrap_used))]
 
 pub mod bitmap;
+mod control_bits;
 mod controls;
 mod decode;
 pub mod entry_check;
@@ -17,9 +18,8 @@ pub mod field;
 pub mod requirements;
 mod vmx_backend;
 
-pub use controls::{
-    Capabilities, ControlMissing, Controls, Entry, Exit, PinBased, ProcessorBased, Secondary,
-};
+pub use control_bits::{Entry, Exit, PinBased, ProcessorBased, Secondary};
+pub use controls::{ApicMode, Capabilities, ControlMissing, Controls, ExecutionControls};
 pub use decode::decode;
-pub use vmm::ExtendedLayout;
+pub use vmm::{ExtendedLayout, Inbox, InterruptSupport, PostedDescriptor};
 pub use vmx_backend::{LiveRegisters, VmcsAccess, VmxBackend, Window};

@@ -3,14 +3,18 @@
 mod state;
 #[cfg(test)]
 mod tests;
+mod virtual_apic;
 
 use crate::event::{self, Combined};
 use crate::field::{self, Field, FieldWidth, Guest};
-use crate::{Controls, Secondary, decode};
-use arch::{Cr0Flags, Cr4Flags, EferFlags, Exception, Gprs, Msr, RFlags, Segment, SegmentRegister, Tsc};
+use crate::{ApicMode, Controls, Secondary, decode};
+use arch::{
+    Cr0Flags, Cr4Flags, EferFlags, Exception, Gprs, Msr, RFlags, Segment, SegmentRegister, Tsc, Vector,
+};
+use vmm::lapic::VectorSet;
 use vmm::{
-    CpuState, EntryFailure, Event, ExtendedLayout, ExtendedState, Interruptibility, PendingEvent,
-    VcpuBackend, VmExit,
+    ApicRegisters, CpuState, EntryFailure, Event, ExtendedLayout, ExtendedState, InterruptSupport,
+    Interruptibility, PendingEvent, VcpuBackend, VmExit,
 };
 
 /// A window that an entry can ask to exit at.
@@ -51,6 +55,8 @@ pub trait VmcsAccess {
     fn read<K, W: FieldWidth>(&self, field: Field<K, W>) -> W;
     /// Writes a field that only changes the guest.
     fn write<W: FieldWidth>(&mut self, field: Field<Guest, W>, value: W);
+    /// Forgets every translation of the guest's own tables on this core (SDM Vol. 2C, "INVVPID", single-context).
+    fn flush_translations(&mut self);
     /// Sets or clears interrupt-window or NMI-window exiting. Cheap when nothing changes.
     fn set_window(&mut self, window: Window, wanted: bool);
     /// Sets or clears "IA-32e mode guest" in the entry controls.
@@ -92,6 +98,17 @@ pub trait VmcsAccess {
     fn read_extended(&self, area: &mut [u8]);
     /// Loads the guest's x87, vector and protection-key registers from `area`, which the caller has checked.
     fn write_extended(&mut self, area: &[u8]);
+    /// How much of the guest's interrupts this VMCS can have the processor deliver. Never changes.
+    fn interrupt_support(&self) -> InterruptSupport;
+    /// Sets the controls and the MSR bitmap for `mode`. Never asked for [`ApicMode::Virtual`] without support.
+    fn set_apic_mode(&mut self, mode: ApicMode);
+    /// Reads the register at `offset` in the virtual-APIC page; 0 without one. The VMCS need not be loaded.
+    fn read_apic(&self, offset: u16) -> u32;
+    /// Writes the register at `offset` in the virtual-APIC page, if there is one. The VMCS need not be loaded, and its
+    /// guest must not be running.
+    fn write_apic(&mut self, offset: u16, value: u32);
+    /// Has the host handle an interrupt that the last exit acknowledged.
+    fn handle_interrupt(&self, vector: Vector);
 }
 
 /// CR0 bits that the host owns: NE must be set under VMX; caching is the host's business.
@@ -115,6 +132,8 @@ pub struct VmxBackend<V> {
     cr4_forced: Cr4Flags,
     event_pending: bool,
     controls: Controls,
+    /// The vectors whose bits in TMR and in the EOI-exit bitmap are set.
+    level_triggered: VectorSet,
 }
 
 impl<V: VmcsAccess> VmxBackend<V> {
@@ -147,6 +166,7 @@ impl<V: VmcsAccess> VmxBackend<V> {
             cr4_forced: Cr4Flags::VIRTUAL_MACHINE_EXTENSIONS | machine_check,
             event_pending: false,
             controls,
+            level_triggered: VectorSet::EMPTY,
         }
     }
 
@@ -412,6 +432,10 @@ impl<V: VmcsAccess> VcpuBackend for VmxBackend<V> {
         }
     }
 
+    fn flush_translations(&mut self) {
+        self.vmcs.flush_translations();
+    }
+
     fn interruptibility(&self) -> Interruptibility {
         let raw = self.vmcs.read(field::GUEST_INTERRUPTIBILITY);
         Interruptibility::from_bits_truncate(u8::try_from(raw & 0xf).unwrap_or(0))
@@ -503,6 +527,42 @@ impl<V: VmcsAccess> VcpuBackend for VmxBackend<V> {
 
     fn restore_extended(&mut self, state: &ExtendedState) {
         self.vmcs.write_extended(&state.area);
+    }
+
+    fn interrupt_support(&self) -> InterruptSupport {
+        self.vmcs.interrupt_support()
+    }
+
+    fn lend_apic(&mut self, registers: &ApicRegisters, level_triggered: VectorSet) {
+        self.fill_page(registers, level_triggered);
+        self.vmcs.set_apic_mode(ApicMode::Virtual);
+    }
+
+    fn take_back_apic(&mut self) -> ApicRegisters {
+        self.vmcs.set_apic_mode(ApicMode::Software);
+        self.page_registers()
+    }
+
+    fn lent_apic(&self) -> ApicRegisters {
+        self.page_registers()
+    }
+
+    fn lent_register(&self, offset: u16) -> u32 {
+        self.vmcs.read_apic(offset)
+    }
+
+    fn request(&mut self, vectors: VectorSet) {
+        self.request_in_page(vectors);
+    }
+
+    fn set_level_triggered(&mut self, vectors: VectorSet) {
+        if vectors != self.level_triggered {
+            self.write_level_triggered(vectors);
+        }
+    }
+
+    fn interrupt_waits(&self, further: VectorSet) -> bool {
+        self.waits_in_page(further)
     }
 }
 

@@ -20,6 +20,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("memory", &["arch"]),
     ("bus", &["arch"]),
     ("sched", &["arch"]),
+    ("turns", &["arch"]),
     ("config", &["arch", "memory"]),
     (
         "vm_sim",

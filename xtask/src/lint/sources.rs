@@ -41,10 +41,10 @@ pub(super) fn check_unsafe() -> Result<()> {
     Ok(())
 }
 
-/// Every crate under `vmm/`, and the monitor, forbids unsafe code and does without the standard library.
+/// Every crate under `vmm/`, the monitor and the turns, forbids unsafe code and does without the standard library.
 pub(super) fn check_crate_attributes() -> Result<()> {
     let root = paths::root();
-    let mut crates = vec![root.join("vmm"), root.join("kernel/monitor")];
+    let mut crates = vec![root.join("vmm"), root.join("kernel/monitor"), root.join("kernel/turns")];
     for entry in std::fs::read_dir(root.join("vmm"))? {
         let path = entry?.path();
         if path.join("Cargo.toml").is_file() {

@@ -2,11 +2,10 @@
 
 use arch::Vector;
 use core::sync::atomic::Ordering;
-use spin::Mutex;
 
 use super::stubs::TrapFrame;
 use crate::memory::stacks;
-use crate::{cpu, flight, image, percpu};
+use crate::{cpu, flight, image, percpu, smp};
 
 const NMI: u64 = 2;
 const DOUBLE_FAULT: u64 = 8;
@@ -14,11 +13,9 @@ const PAGE_FAULT: u64 = 14;
 /// Vectors below this are exceptions.
 const EXCEPTIONS: u64 = 32;
 
-static LAST_FAULT: Mutex<Option<TrapFrame>> = Mutex::new(None);
-
-/// The registers at the exception that led to the panic in progress, if one did. A second call finds none.
+/// The registers at the exception that led to the panic in progress on this CPU, if one did. A second call finds none.
 pub fn last_fault() -> Option<TrapFrame> {
-    LAST_FAULT.try_lock()?.take()
+    percpu::try_current()?.fault.try_lock()?.take()
 }
 
 const fn name(vector: u64) -> &'static str {
@@ -51,8 +48,10 @@ pub(super) extern "C" fn dispatch(frame: &mut TrapFrame) {
     match frame.vector {
         // May come at any instruction: no locks, no log.
         NMI => {
-            flight::record(flight::Tag::Nmi, frame.rip, 0);
-            if let Some(cpu) = percpu::try_current() {
+            let cpu = percpu::try_current();
+            flight::record(flight::Tag::Nmi, frame.rip, cpu.map_or(0, |cpu| u64::from(cpu.index)));
+            smp::halt_if_told();
+            if let Some(cpu) = cpu {
                 cpu.count_nmi();
             }
         }
@@ -72,7 +71,9 @@ pub(super) extern "C" fn dispatch(frame: &mut TrapFrame) {
 /// An exception in the hypervisor is a bug of ours, or of the machine.
 fn fault(frame: &TrapFrame) -> ! {
     flight::record(flight::Tag::Exception, frame.vector, frame.rip);
-    if let Some(mut last) = LAST_FAULT.try_lock() {
+    if let Some(cpu) = percpu::try_current()
+        && let Some(mut last) = cpu.fault.try_lock()
+    {
         *last = Some(*frame);
     }
     let address = cpu::cr2();

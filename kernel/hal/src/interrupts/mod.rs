@@ -17,7 +17,7 @@ use crate::{apic, flight, percpu};
 
 pub use exceptions::last_fault;
 pub use stubs::TrapFrame;
-pub(crate) use table::load_table;
+pub(crate) use table::{load_table, table_base};
 
 /// Vectors 0x20 to 0x2f: where the 8259s would interrupt. They are masked; only spurious interrupts come.
 pub const LEGACY_FIRST: u8 = 0x20;
@@ -27,15 +27,18 @@ pub const LEGACY_LAST: u8 = 0x2f;
 pub const SERIAL: u8 = 0x34;
 /// The local APIC's timer.
 pub const TIMER: u8 = 0x40;
-/// Another CPU has work for this one.
+/// Another CPU has work for this one: see [`smp::kick`](crate::smp::kick).
 pub const WAKE: u8 = 0x41;
+/// Another CPU posted interrupts for the guest that runs here, which takes them without an exit: see
+/// [`vmx::notify`](crate::vmx::notify).
+pub const NOTIFY: u8 = 0x42;
 /// First vector for drivers.
 pub const DRIVERS_FIRST: u8 = 0x50;
 /// The local APIC's spurious interrupt; its low four bits are set, as older APICs want.
 pub const SPURIOUS: u8 = 0xff;
 
 /// What to do at an interrupt besides waking the CPU's loop: a few instructions, no locks that others hold with
-/// interrupts on.
+/// interrupts on. The timer and [`WAKE`] do nothing else.
 static ACTIONS: [Once<fn()>; 256] = [const { Once::new() }; 256];
 
 /// Registers the action of `vector`. The first registration stays.
@@ -45,12 +48,19 @@ pub fn register(vector: Vector, action: fn()) {
 
 /// Handles the device interrupt `vector` on this CPU, as if it had been taken through the descriptor table: for
 /// interrupts that a VM exit acknowledged.
+#[inline]
 pub fn handle_device(vector: Vector) {
     let cpu = percpu::current();
     match vector.0 {
         // The 8259s are masked: this is their spurious interrupt, and nothing waits for an EOI.
         LEGACY_FIRST..=LEGACY_LAST | SPURIOUS => {
             cpu.spurious_count.fetch_add(1, Ordering::Relaxed);
+        }
+        // They say only that there may be work, and come often: not worth a record.
+        TIMER | WAKE | NOTIFY => {
+            cpu.interrupt_count.fetch_add(1, Ordering::Relaxed);
+            cpu.set_pending();
+            apic::end_of_interrupt();
         }
         _ => handle_apic(cpu, vector),
     }
@@ -62,6 +72,7 @@ fn handle_apic(cpu: &PerCpu, vector: Vector) {
     if let Some(action) = ACTIONS[usize::from(vector.0)].get() {
         action();
     }
+    cpu.set_device();
     cpu.set_pending();
     apic::end_of_interrupt();
 }

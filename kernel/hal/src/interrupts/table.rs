@@ -6,7 +6,6 @@ use alloc::boxed::Box;
 
 use spin::Once;
 use x86_64::VirtAddr;
-use x86_64::instructions::segmentation::{CS, Segment};
 use x86_64::instructions::tables::lidt;
 use x86_64::structures::DescriptorTablePointer;
 
@@ -46,9 +45,8 @@ const fn gate(handler: u64, code: u16, ist: u8) -> Gate {
     ]
 }
 
-/// Loads the table on this CPU, whose code segment must be final; returns the table's address.
-pub(crate) fn load_table() -> u64 {
-    let code = CS::get_reg().0;
+/// The table's address; `code` is the selector of every CPU's code segment.
+pub(crate) fn table_base(code: u16) -> u64 {
     let table = TABLE.call_once(|| {
         let first = stubs::stubs as *const () as usize as u64;
         let mut gates = Box::new([[0; 2]; 256]);
@@ -58,10 +56,14 @@ pub(crate) fn load_table() -> u64 {
         }
         Box::leak(gates)
     });
-    let base = (&raw const **table).addr() as u64;
+    (&raw const **table).addr() as u64
+}
+
+/// Loads the table on this CPU, whose code segment is `code`.
+pub(crate) fn load_table(code: u16) {
+    let base = VirtAddr::new(table_base(code));
     // SAFETY: the table lives for ever and every gate leads to a stub.
-    unsafe { lidt(&DescriptorTablePointer { limit: LIMIT, base: VirtAddr::new(base) }) };
-    base
+    unsafe { lidt(&DescriptorTablePointer { limit: LIMIT, base }) };
 }
 
 #[cfg(test)]

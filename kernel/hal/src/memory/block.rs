@@ -174,6 +174,13 @@ impl memory::Block for FrameBlock {
             _ => unsafe { copy(from.as_ptr(), to, from.len()) },
         }
     }
+
+    #[inline]
+    fn swap_u8(&self, offset: u64, value: u8) -> u8 {
+        let byte = self.at(offset, 1);
+        // SAFETY: inside the block, and accessed by whoever else with single instructions.
+        unsafe { AtomicU8::from_ptr(byte) }.swap(value, Ordering::AcqRel)
+    }
 }
 
 impl fmt::Debug for FrameBlock {

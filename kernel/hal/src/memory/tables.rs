@@ -15,6 +15,7 @@ use x86_64::structures::paging::{
 };
 use x86_64::{PhysAddr, VirtAddr};
 
+use super::block::OutOfFrames;
 use super::direct_map;
 use super::frames::{self, Order};
 use super::layout::{DEVICES_BASE, DEVICES_END, DIRECT_MAP_BASE, DIRECT_MAP_SIZE};
@@ -189,15 +190,38 @@ pub(crate) unsafe fn set_pat() {
     unsafe { msr::write(Msr::PAT, PAT) };
 }
 
-/// Maps a new zeroed page of data at `address`.
+/// Maps a new page of data at `address`; its contents are what was left there.
+///
+/// # Errors
+/// [`OutOfFrames`] when memory for the page or for a table is missing.
 ///
 /// # Panics
-/// When memory is short or something is mapped there.
-pub(crate) fn map_data_page(address: u64) {
-    let frame = frames::take(Order::SMALL).expect("memory for a kernel stack");
+/// When something is mapped there.
+pub(crate) fn map_data_page(address: u64) -> Result<(), OutOfFrames> {
+    let missing = OutOfFrames { bytes: PAGE_SIZE };
+    let frame = frames::take(Order::SMALL).ok_or(missing)?;
     let mut tables = TABLES.lock();
     let tables = tables.as_mut().expect("the kernel's tables were built");
-    map::<Size4KiB>(tables, address, frame.get(), DATA).expect("the page is free");
+    match map::<Size4KiB>(tables, address, frame.get(), DATA) {
+        Ok(()) => Ok(()),
+        Err(MapToError::FrameAllocationFailed) => {
+            // SAFETY: it was just taken and has been mapped nowhere.
+            unsafe { frames::give(frame, Order::SMALL) };
+            Err(missing)
+        }
+        Err(error) => panic!("the page at {address:#x} is free: {error:?}"),
+    }
+}
+
+/// The upper half of the kernel's top-level page table: all that the kernel has mapped.
+pub(crate) fn upper_half() -> [u64; 256] {
+    let tables = TABLES.lock();
+    let tables = tables.as_ref().expect("the kernel's tables were built");
+    let entries = tables.level_4_table();
+    core::array::from_fn(|index| {
+        let entry = &entries[256 + index];
+        entry.addr().as_u64() | entry.flags().bits()
+    })
 }
 
 /// Maps `length` bytes of device memory at `hpa` and returns where. Mappings last for ever. `None` when the range
@@ -224,11 +248,16 @@ pub fn map_device(hpa: Hpa, length: u64, caching: Caching) -> Option<*mut u8> {
 /// The physical address behind `address` in the kernel's tables; `None` where nothing is mapped.
 pub fn translate(address: u64) -> Option<Hpa> {
     let address = VirtAddr::try_new(address).ok()?;
-    let tables = TABLES.try_lock()?;
-    match tables.as_ref()?.translate(address) {
+    match TABLES.lock().as_ref()?.translate(address) {
         TranslateResult::Mapped { frame, offset, .. } => {
             Some(Hpa::new(frame.start_address().as_u64() + offset))
         }
         TranslateResult::NotMapped | TranslateResult::InvalidFrameAddress(_) => None,
     }
+}
+
+/// Whether something is mapped at `address`; `None` while the tables are being changed. For the panic path.
+pub(crate) fn is_mapped(address: u64) -> Option<bool> {
+    let Ok(address) = VirtAddr::try_new(address) else { return Some(false) };
+    Some(TABLES.try_lock()?.as_ref()?.translate_addr(address).is_some())
 }

@@ -5,8 +5,10 @@
 
 use crate::memory::FrameBlock;
 use crate::memory::ept_tables::EptTables;
+use crate::shootdown::AllCpus;
 use arch::{Gpa, Hpa};
 use memory::{GuestMemory, MapError, MemoryMap, OutsideRam};
+use paging::shootdown::FreedBehind;
 use paging::{Attributes, Ept, Features, MemoryType, OutOfTables, Permissions, Statistics};
 
 /// Why RAM was not added.
@@ -18,9 +20,15 @@ pub enum AddRamError {
     OutOfTables,
 }
 
-/// Guest-physical memory.
+/// Guest-physical memory. When it is dropped, no vCPU can be loaded that uses it, but CPUs may still have cached what
+/// it translates to: tables and RAM are freed when none has.
 #[derive(Debug)]
 pub struct GuestSpace {
+    parts: FreedBehind<AllCpus, Parts>,
+}
+
+#[derive(Debug)]
+struct Parts {
     // Dropped first: no table may point to a block that is free.
     ept: Ept<EptTables>,
     ram: MemoryMap<FrameBlock>,
@@ -32,7 +40,8 @@ impl GuestSpace {
     /// # Errors
     /// [`OutOfTables`] when there is no frame for the root table.
     pub fn new(features: Features) -> Result<Self, OutOfTables> {
-        Ok(Self { ept: Ept::new(EptTables::new(), features)?, ram: MemoryMap::new() })
+        let parts = Parts { ept: Ept::new(EptTables::new(), features)?, ram: MemoryMap::new() };
+        Ok(Self { parts: FreedBehind::new(AllCpus, parts) })
     }
 
     /// Makes `block` RAM at `base`, write-back, with all rights.
@@ -41,46 +50,51 @@ impl GuestSpace {
     /// [`AddRamError`]; the block is freed then and the space unchanged.
     pub fn add_ram(&mut self, base: Gpa, block: FrameBlock) -> Result<(), AddRamError> {
         let (hpa, bytes): (Hpa, u64) = (block.hpa(), block.size_bytes());
-        self.ram.add(base, block).map_err(AddRamError::Place)?;
+        self.parts.ram.add(base, block).map_err(AddRamError::Place)?;
         let attributes =
             Attributes { permissions: Permissions::ReadWriteExecute, memory_type: MemoryType::WriteBack };
         // The map has accepted the extent as disjoint, so tables are the only thing that can be missing; what was
         // mapped before they ran out points to a block that stays in the map.
-        self.ept.map(base, hpa, bytes, attributes).map_err(|_| AddRamError::OutOfTables)
+        self.parts.ept.map(base, hpa, bytes, attributes).map_err(|_| AddRamError::OutOfTables)
     }
 
     /// RAM in bytes.
     pub fn size(&self) -> u64 {
-        self.ram.size()
+        self.parts.ram.size()
     }
 
     /// Leaves by size, and tables.
     pub fn statistics(&self) -> Statistics {
-        self.ept.statistics()
+        self.parts.ept.statistics()
     }
 
     /// The EPT pointer.
     pub(super) fn eptp(&self) -> u64 {
-        self.ept.root_pointer().0
+        self.parts.ept.root_pointer().0
     }
 }
 
 impl GuestMemory for GuestSpace {
     #[inline]
     fn read_u32(&self, gpa: Gpa) -> Result<u32, OutsideRam> {
-        self.ram.read_u32(gpa)
+        self.parts.ram.read_u32(gpa)
     }
 
     #[inline]
     fn read_u64(&self, gpa: Gpa) -> Result<u64, OutsideRam> {
-        self.ram.read_u64(gpa)
+        self.parts.ram.read_u64(gpa)
     }
 
     fn read(&self, gpa: Gpa, into: &mut [u8]) -> Result<(), OutsideRam> {
-        self.ram.read(gpa, into)
+        self.parts.ram.read(gpa, into)
     }
 
     fn write(&self, gpa: Gpa, from: &[u8]) -> Result<(), OutsideRam> {
-        self.ram.write(gpa, from)
+        self.parts.ram.write(gpa, from)
+    }
+
+    #[inline]
+    fn swap_u8(&self, gpa: Gpa, value: u8) -> Result<u8, OutsideRam> {
+        self.parts.ram.swap_u8(gpa, value)
     }
 }

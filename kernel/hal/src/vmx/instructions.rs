@@ -97,26 +97,37 @@ pub(super) unsafe fn vmwrite(encoding: u32, value: u64) {
 #[repr(C, align(16))]
 struct Descriptor([u64; 2]);
 
-/// INVEPT, single-context, for `eptp`.
+/// INVEPT of all contexts.
 ///
 /// # Safety
-/// In VMX root operation, on a CPU that has INVEPT single-context.
-pub(super) unsafe fn invept(eptp: u64) {
-    let descriptor = Descriptor([eptp, 0]);
+/// In VMX root operation, on a CPU that has INVEPT for all contexts.
+pub(super) unsafe fn invept_all() {
+    const ALL_CONTEXTS: u64 = 2;
+    let descriptor = Descriptor([0; 2]);
     // SAFETY: drops cached translations only.
     unsafe {
-        asm!("invept {kind}, [{at}]", kind = in(reg) 1_u64, at = in(reg) &raw const descriptor, options(nostack));
+        asm!("invept {kind}, [{at}]", kind = in(reg) ALL_CONTEXTS, at = in(reg) &raw const descriptor, options(nostack));
     };
 }
 
-/// INVVPID, single-context, for `vpid`.
+/// What INVVPID drops.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u64)]
+pub(super) enum InvvpidKind {
+    /// What was cached under one identifier.
+    SingleContext = 1,
+    /// What was cached under any identifier but 0.
+    AllContexts = 2,
+}
+
+/// INVVPID; `vpid` matters for single contexts only.
 ///
 /// # Safety
-/// In VMX root operation, on a CPU that has INVVPID single-context.
-pub(super) unsafe fn invvpid(vpid: u16) {
+/// In VMX root operation, on a CPU that has INVVPID of this kind; `vpid` is not 0 for a single context.
+pub(super) unsafe fn invvpid(kind: InvvpidKind, vpid: u16) {
     let descriptor = Descriptor([u64::from(vpid), 0]);
     // SAFETY: drops cached translations only.
     unsafe {
-        asm!("invvpid {kind}, [{at}]", kind = in(reg) 1_u64, at = in(reg) &raw const descriptor, options(nostack));
+        asm!("invvpid {kind}, [{at}]", kind = in(reg) kind as u64, at = in(reg) &raw const descriptor, options(nostack));
     };
 }

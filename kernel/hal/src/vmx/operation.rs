@@ -1,10 +1,13 @@
 //! VMX root operation of one CPU.
 
 use super::instructions;
+use super::invalidation::Invalidations;
+use super::switched_state::LeftBehind;
 use crate::memory::frames::Order;
 use crate::memory::{FrameBlock, OutOfFrames};
-use crate::msr;
-use vmx::{Capabilities, ControlMissing, Controls};
+use crate::{msr, percpu, shootdown};
+use spin::Once;
+use vmx::{Capabilities, ControlMissing, Controls, Secondary};
 use x86_64::registers::control::{Cr0, Cr0Flags, Cr4, Cr4Flags};
 
 /// Why VMX could not be used.
@@ -18,6 +21,12 @@ pub enum VmxError {
     VmxonFailed,
     /// All virtual-processor identifiers are taken.
     OutOfVpids,
+    /// The firmware locked VMX off on this CPU.
+    LockedOff,
+    /// INVEPT for all contexts is missing.
+    NoInvept,
+    /// This CPU's VMX is not like that of the CPU that was started first: vCPUs could not move between them.
+    UnlikeFirst,
 }
 
 impl core::fmt::Display for VmxError {
@@ -27,6 +36,11 @@ impl core::fmt::Display for VmxError {
             Self::ControlMissing(error) => error.fmt(f),
             Self::VmxonFailed => f.write_str("VMXON failed although CPUID and IA32_FEATURE_CONTROL allow it"),
             Self::OutOfVpids => f.write_str("all virtual-processor identifiers are in use"),
+            Self::LockedOff => f.write_str("the firmware locked VMX off on this CPU"),
+            Self::NoInvept => f.write_str("the processor does not support INVEPT for all contexts"),
+            Self::UnlikeFirst => {
+                f.write_str("VMX on this CPU is not like on the first: vCPUs could not move between them")
+            }
         }
     }
 }
@@ -36,6 +50,16 @@ impl From<OutOfFrames> for VmxError {
         Self::OutOfFrames(error)
     }
 }
+
+/// What the first CPU has and all must have, for vCPUs to move between them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Common {
+    capabilities: Capabilities,
+    controls: Controls,
+    xsave_mask: u64,
+}
+
+static COMMON: Once<Common> = Once::new();
 
 /// This CPU in VMX root operation. Holding it proves that VMX instructions may be used here.
 #[derive(Debug)]
@@ -50,23 +74,34 @@ pub struct VmxCpu {
     xsave_bytes: usize,
     /// HPA of the VMCS that is loaded, 0 for none.
     pub(super) current: u64,
+    /// This CPU's number.
+    pub(super) index: u32,
+    pub(super) invalidations: Invalidations,
+    /// What guests' registers hold while none is loaded.
+    pub(super) left: LeftBehind,
     /// A CPU's own: neither `Send` nor `Sync`.
     _here: core::marker::PhantomData<*const ()>,
 }
 
 impl VmxCpu {
-    /// Enters VMX root operation on this CPU. The requirements of `vmx::requirements` have been checked.
+    /// Enters VMX root operation on this CPU, from when on [`shootdown`] waits for it. The requirements of
+    /// `vmx::requirements` have been checked on the first CPU; the others must have the same as that one.
     ///
     /// # Errors
-    /// [`VmxError`] when a control is missing, memory is short, or VMXON fails.
+    /// [`VmxError`] when a control is missing, memory is short, VMXON fails, or this CPU is not like the first. It can
+    /// run no guests then, and nothing waits for it.
     pub fn start() -> Result<Self, VmxError> {
         let capabilities = Capabilities::read(msr::read);
         let controls = Controls::negotiate(&capabilities).map_err(VmxError::ControlMissing)?;
+        let invalidations = Invalidations::of(&capabilities).ok_or(VmxError::NoInvept)?;
+        let has_xsave = crate::cpu::cpuid(1, 0).ecx & 1 << 26 != 0;
         msr::enable_vmx_outside_smx();
+        if !msr::vmx_is_enabled_outside_smx() {
+            return Err(VmxError::LockedOff);
+        }
         let fixed_cr0 = Cr0::read_raw() | capabilities.cr0_fixed0;
         // SAFETY: the fixed bits are PE, NE and PG: the first and the last are on already.
         unsafe { Cr0::write(Cr0Flags::from_bits_retain(fixed_cr0)) };
-        let has_xsave = crate::cpu::cpuid(1, 0).ecx & 1 << 26 != 0;
         let mut cr4 = Cr4::read() | Cr4Flags::from_bits_retain(capabilities.cr4_fixed0);
         cr4 |= Cr4Flags::VIRTUAL_MACHINE_EXTENSIONS | Cr4Flags::OSFXSR | Cr4Flags::OSXMMEXCPT_ENABLE;
         // Without it a machine check shuts the processor down without a word. Every processor with VMX has it.
@@ -74,11 +109,19 @@ impl VmxCpu {
         cr4.set(Cr4Flags::OSXSAVE, has_xsave);
         // SAFETY: switches instructions on that nothing here used before.
         unsafe { Cr4::write(cr4) };
+        // With CR4.OSXSAVE on, CPUID tells the size of the area.
+        let xsave_mask = if has_xsave { supported_components() } else { 0 };
+        let own = Common { capabilities, controls, xsave_mask };
+        if *COMMON.call_once(|| own) != own {
+            return Err(VmxError::UnlikeFirst);
+        }
 
         let region = new_region(&capabilities)?;
         // SAFETY: VMXE is set and the region fresh.
         unsafe { instructions::vmxon(region.hpa()) }.map_err(|_| VmxError::VmxonFailed)?;
-        let xsave_mask = if has_xsave { supported_components() } else { 0 };
+        invalidations.keep();
+        // SAFETY: in VMX root operation, with these capabilities.
+        unsafe { shootdown::join(invalidations) };
         Ok(Self {
             _region: region,
             capabilities,
@@ -86,6 +129,9 @@ impl VmxCpu {
             xsave_mask,
             xsave_bytes: area_bytes(xsave_mask),
             current: 0,
+            index: percpu::current().index,
+            invalidations,
+            left: LeftBehind::here(xsave_mask, controls.has_secondary(Secondary::RDTSCP)),
             _here: core::marker::PhantomData,
         })
     }

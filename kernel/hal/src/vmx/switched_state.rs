@@ -28,6 +28,30 @@ const LEGACY_COMPONENTS: u64 = 0b11;
 /// The legacy region and the header of an XSAVE area, in bytes.
 const FIXED_BYTES: usize = 576;
 
+/// What the guest that was unloaded last left in a CPU's registers. Registers that the next guest has the same in are not
+/// written: writing an MSR or a debug register takes the processor far longer than comparing.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LeftBehind {
+    msrs: [u64; MSRS.len()],
+    tsc_aux: u64,
+    dr: [u64; 4],
+}
+
+impl LeftBehind {
+    /// What is in this CPU's registers now, with XCR0 as it is left between guests: all of `xsave_mask` on. Guests have
+    /// TSC_AUX if `rdtscp`.
+    pub(super) fn here(xsave_mask: u64, rdtscp: bool) -> Self {
+        if xsave_mask != 0 {
+            write_xcr0(xsave_mask);
+        }
+        Self {
+            msrs: MSRS.map(msr::read),
+            tsc_aux: if rdtscp { msr::read(Msr::TSC_AUX) } else { 0 },
+            dr: read_dr(),
+        }
+    }
+}
+
 /// The state of a vCPU that is not loaded.
 #[derive(Debug)]
 pub(super) struct SwitchedState {
@@ -68,32 +92,39 @@ impl SwitchedState {
     }
 
     /// Takes the state out of this CPU's registers.
-    pub(super) fn capture(&mut self) {
-        self.capture_vectors();
+    pub(super) fn capture(&mut self, left: &mut LeftBehind) {
+        self.capture_vectors(self.xcr0);
         for (slot, number) in self.msrs.iter_mut().zip(MSRS) {
             *slot = msr::read(number);
         }
+        left.msrs = self.msrs;
         if self.rdtscp {
             self.tsc_aux = msr::read(Msr::TSC_AUX);
+            left.tsc_aux = self.tsc_aux;
         }
         self.dr = read_dr();
+        left.dr = self.dr;
         self.dr6 = read_dr6();
         self.cr2 = crate::cpu::cr2();
     }
 
-    /// Puts the state into this CPU's registers.
-    pub(super) fn install(&self) {
-        self.install_vectors();
-        for (value, number) in self.msrs.iter().zip(MSRS) {
-            // SAFETY: the hypervisor uses none of these; the values are what the guest left, which the processor
-            // accepted, or zero.
-            unsafe { msr::write(number, *value) };
+    /// Puts the state into this CPU's registers, where it finds what was `left`.
+    pub(super) fn install(&self, left: &LeftBehind) {
+        self.install_vectors(self.xsave_mask);
+        for ((value, before), number) in self.msrs.iter().zip(left.msrs).zip(MSRS) {
+            if *value != before {
+                // SAFETY: the hypervisor uses none of these; the values are what the guest left, which the processor
+                // accepted, or zero.
+                unsafe { msr::write(number, *value) };
+            }
         }
-        if self.rdtscp {
+        if self.rdtscp && self.tsc_aux != left.tsc_aux {
             // SAFETY: as above.
             unsafe { msr::write(Msr::TSC_AUX, self.tsc_aux) };
         }
-        write_dr(self.dr);
+        if self.dr != left.dr {
+            write_dr(self.dr);
+        }
         write_dr6(self.dr6);
         write_cr2(self.cr2);
     }
@@ -109,8 +140,8 @@ impl SwitchedState {
 
     /// Copies the vector state in this CPU's registers, where XCR0 is `xcr0`, into `area`.
     pub(super) fn read_vectors(&self, xcr0: u64, area: &mut [u8]) {
-        self.capture_vectors();
-        if self.xsave_mask != 0 {
+        self.capture_vectors(xcr0);
+        if self.xsave_mask != 0 && xcr0 != self.xsave_mask {
             write_xcr0(xcr0);
         }
         self.area.copy_out(0, area);
@@ -126,7 +157,7 @@ impl SwitchedState {
     pub(super) fn write_vectors(&mut self, xcr0: u64, area: &[u8]) {
         self.area.copy_in(0, area);
         self.xcr0 = xcr0;
-        self.install_vectors();
+        self.install_vectors(xcr0);
     }
 
     /// The registers of the loaded guest that nothing else shows.
@@ -162,15 +193,18 @@ impl SwitchedState {
         write_dr(registers.breakpoints);
     }
 
-    /// Writes the vector state in this CPU's registers to the area, and leaves XCR0 with all components on.
-    fn capture_vectors(&self) {
+    /// Writes the vector state in this CPU's registers, where XCR0 is `xcr0`, to the area, and leaves XCR0 with all
+    /// components on.
+    fn capture_vectors(&self, xcr0: u64) {
         let area = self.area.pointer();
         if self.xsave_mask == 0 {
             // SAFETY: the area is 4 KiB, aligned, and ours.
             unsafe { asm!("fxsave64 [{}]", in(reg) area, options(nostack, preserves_flags)) };
             return;
         }
-        write_xcr0(self.xsave_mask);
+        if xcr0 != self.xsave_mask {
+            write_xcr0(self.xsave_mask);
+        }
         let (low, high) = halves(self.xsave_mask);
         // SAFETY: the area is 4 KiB, 64-byte aligned, ours, and large enough for the switched components.
         unsafe {
@@ -178,21 +212,26 @@ impl SwitchedState {
         }
     }
 
-    fn install_vectors(&self) {
+    /// Loads the vector state from the area into this CPU's registers, where XCR0 is `xcr0` and then the guest's.
+    fn install_vectors(&self, xcr0: u64) {
         let area = self.area.pointer();
         if self.xsave_mask == 0 {
             // SAFETY: the area was written by FXSAVE, holds reset state, or was checked by the caller of `write_vectors`.
             unsafe { asm!("fxrstor64 [{}]", in(reg) area, options(nostack, preserves_flags)) };
             return;
         }
-        write_xcr0(self.xsave_mask);
+        if xcr0 != self.xsave_mask {
+            write_xcr0(self.xsave_mask);
+        }
         let (low, high) = halves(self.xsave_mask);
         // SAFETY: the area was written by XSAVE with the same mask, holds reset state, or was checked by the caller of
         // `write_vectors`; one that is not as it should be is a #GP, which ends in the exception handler's panic.
         unsafe {
             asm!("xrstor64 [{}]", in(reg) area, in("eax") low, in("edx") high, options(nostack, preserves_flags));
         }
-        write_xcr0(self.xcr0);
+        if self.xcr0 != self.xsave_mask {
+            write_xcr0(self.xcr0);
+        }
     }
 }
 

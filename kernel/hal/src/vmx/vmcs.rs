@@ -1,31 +1,29 @@
 //! One vCPU's VMCS with all that hangs on it.
 
+use super::bitmaps::Bitmaps;
 use super::entry::{enter_guest, guest_exit};
 use super::guest_space::GuestSpace;
 use super::instructions;
 use super::operation::{VmxCpu, VmxError, new_region};
 use super::switched_state::{self, SwitchedState};
+use super::virtual_apic::VirtualApic;
 use super::vpid::Vpid;
 use crate::memory::FrameBlock;
-use crate::memory::frames::Order;
-use crate::{cpu, msr, percpu};
+use crate::{cpu, interrupts, msr, percpu};
 use alloc::sync::Arc;
-use arch::{Gprs, Msr, Tsc};
-use memory::Block;
+use arch::{Gprs, Msr, Tsc, Vector};
 use vmx::field::{self, Field, FieldWidth, Guest, Sensitive};
 use vmx::{
-    Controls, Entry, ExtendedLayout, LiveRegisters, ProcessorBased, Secondary, VmcsAccess, Window, bitmap,
+    ApicMode, Controls, Entry, ExtendedLayout, Inbox, InterruptSupport, LiveRegisters, ProcessorBased,
+    Secondary, VmcsAccess, Window,
 };
 use x86_64::registers::control::{Cr0, Cr4};
 
 /// Where a VMCS is. SDM Vol. 3C, "Overview" of virtual-machine control structures: launch state.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Activity {
-    /// Not current on any core.
-    Away {
-        /// Its launch state.
-        launched: bool,
-    },
+    /// On no core, launch state clear: it can be loaded on any.
+    Away,
     /// Current, launch state clear.
     Clear,
     /// Current, launch state launched.
@@ -39,8 +37,10 @@ enum Activity {
 #[derive(Debug)]
 pub struct Vmcs {
     region: FrameBlock,
-    msr_bitmap: FrameBlock,
-    io_bitmaps: FrameBlock,
+    bitmaps: &'static Bitmaps,
+    /// Where the processor can deliver interrupts.
+    virtual_apic: Option<VirtualApic>,
+    controls: Controls,
     vpid: Option<Vpid>,
     space: Arc<GuestSpace>,
     state: SwitchedState,
@@ -50,7 +50,12 @@ pub struct Vmcs {
     activity: Activity,
     xcr0: u64,
     has_xsave: bool,
+    /// The number of the CPU whose host state is in the VMCS, [`NO_CORE`] before the first.
+    core: u32,
 }
+
+/// No CPU has this number.
+const NO_CORE: u32 = u32::MAX;
 
 impl Vmcs {
     /// A VMCS for a guest in `space`, loaded on this CPU, with host state, controls and addresses written.
@@ -63,16 +68,6 @@ impl Vmcs {
     pub fn new(cpu: &mut VmxCpu, space: Arc<GuestSpace>) -> Result<Self, VmxError> {
         let controls = *cpu.controls();
         let rdtscp = controls.has_secondary(Secondary::RDTSCP);
-        let mut msr_bits = [0; bitmap::MSR_BITMAP_BYTES];
-        bitmap::fill_msr_bitmap(&mut msr_bits, rdtscp);
-        let msr_bitmap = FrameBlock::uninitialized(Order::SMALL)?;
-        msr_bitmap.copy_in(0, &msr_bits);
-        // A set bit exits: a guest owns no port of the machine.
-        let two_frames = Order::for_bytes(2 * arch::PAGE_SIZE).expect("two frames are a block");
-        let io_bitmaps = FrameBlock::uninitialized(two_frames)?;
-        for offset in [0, arch::PAGE_SIZE] {
-            io_bitmaps.copy_in(offset, &[0xff; 4096]);
-        }
         let vpid = if controls.has_secondary(Secondary::VPID) {
             Some(Vpid::take().ok_or(VmxError::OutOfVpids)?)
         } else {
@@ -80,17 +75,19 @@ impl Vmcs {
         };
         let mut vmcs = Self {
             region: new_region(cpu.capabilities())?,
-            msr_bitmap,
-            io_bitmaps,
+            bitmaps: Bitmaps::shared(rdtscp)?,
+            virtual_apic: if controls.has_apicv() { Some(VirtualApic::new()?) } else { None },
+            controls,
             vpid,
             space,
             state: SwitchedState::new(cpu, rdtscp)?,
             gprs: Gprs::default(),
             processor_controls: controls.processor,
             entry_controls: controls.entry,
-            activity: Activity::Away { launched: false },
+            activity: Activity::Away,
             xcr0: 1,
             has_xsave: cpu.xsave_mask() != 0,
+            core: NO_CORE,
         };
         // SAFETY: in VMX root operation (`cpu` proves it); the region is fresh.
         unsafe { instructions::vmclear(vmcs.region.hpa()) }.map_err(|_| VmxError::VmxonFailed)?;
@@ -100,24 +97,27 @@ impl Vmcs {
         Ok(vmcs)
     }
 
-    /// Makes this the CPU's current VMCS and puts the guest's register state in place.
+    /// Makes this the CPU's current VMCS and puts the guest's register state in place. The CPU may be another one than
+    /// last time.
     ///
     /// # Panics
-    /// If another one is loaded on `cpu`: its guest's registers would be lost.
+    /// If it is loaded, or another one is loaded on `cpu`: its guest's registers would be lost.
     pub fn load(&mut self, cpu: &mut VmxCpu) {
-        let here = self.region.hpa().get();
         assert!(cpu.current == 0, "the VMCS at {:#x} is still loaded", cpu.current);
-        // SAFETY: in VMX root operation; the region has the right revision and is on no other CPU.
+        assert!(self.activity == Activity::Away, "a VMCS is loaded once");
+        // SAFETY: in VMX root operation; the region has the right revision and is on no CPU.
         let result = unsafe { instructions::vmptrld(self.region.hpa()) };
         result.expect("an owned VMCS region can be loaded");
-        cpu.current = here;
-        self.state.install();
+        cpu.current = self.region.hpa().get();
+        self.activity = Activity::Clear;
+        if self.core != cpu.index {
+            self.move_to(cpu);
+        }
+        self.state.install(&cpu.left);
         self.xcr0 = self.state.xcr0;
-        let Activity::Away { launched } = self.activity else { panic!("a VMCS is loaded once") };
-        self.activity = if launched { Activity::Launched } else { Activity::Clear };
     }
 
-    /// Takes the guest's register state off the CPU. The VMCS stays active there until another is loaded.
+    /// Takes the guest's register state and the VMCS off the CPU: it can then be loaded on any.
     ///
     /// # Panics
     /// If it is not loaded on `cpu`.
@@ -127,17 +127,51 @@ impl Vmcs {
             "only a loaded VMCS can be unloaded"
         );
         self.state.xcr0 = self.xcr0;
-        self.state.capture();
+        self.state.capture(&mut cpu.left);
+        // SAFETY: in VMX root operation; the region is active on this CPU.
+        let result = unsafe { instructions::vmclear(self.region.hpa()) };
+        result.expect("a loaded VMCS can be cleared");
         cpu.current = 0;
-        self.activity = Activity::Away { launched: self.activity == Activity::Launched };
+        self.activity = Activity::Away;
+    }
+
+    /// Makes the loaded VMCS fit for `cpu`, after it was on another one, or on none.
+    #[cold]
+    fn move_to(&mut self, cpu: &VmxCpu) {
+        // What this CPU cached for the guest when it ran here before, the guest may have invalidated since, elsewhere.
+        if let Some(vpid) = self.vpid.as_ref().map(Vpid::number)
+            && self.core != NO_CORE
+        {
+            // SAFETY: in VMX root operation, with this CPU's capabilities; identifiers are never 0.
+            unsafe { cpu.invalidations.vpid(vpid) };
+        }
+        self.core = cpu.index;
+        self.write_core_state();
+        if let Some(virtual_apic) = &self.virtual_apic {
+            virtual_apic.moved();
+        }
+    }
+
+    /// Lets the processor take what others post into `inbox`, if it can. The VMCS must be loaded.
+    pub fn attach(&mut self, inbox: Arc<Inbox>) {
+        assert!(self.is_loaded(), "the fields of a loaded VMCS can be written");
+        if let Some(virtual_apic) = &mut self.virtual_apic
+            && self.controls.has_posted()
+        {
+            let descriptor = virtual_apic.attach(inbox);
+            virtual_apic.moved();
+            self.write_sensitive(field::POSTED_INTERRUPT_DESCRIPTOR, descriptor.get());
+            self.write_sensitive(field::POSTED_INTERRUPT_VECTOR, u16::from(interrupts::NOTIFY));
+        }
     }
 
     fn is_loaded(&self) -> bool {
-        !matches!(self.activity, Activity::Away { .. })
+        !matches!(self.activity, Activity::Away)
     }
 
     fn write_sensitive<W: FieldWidth>(&mut self, field: Field<Sensitive, W>, value: W) {
-        // SAFETY: in VMX root operation, as a `VmxCpu` was needed to make `self`; the callers in this file write
+        assert!(percpu::current().index == self.core, "a VMCS is used on the CPU that it is loaded on");
+        // SAFETY: in VMX root operation, as a `VmxCpu` was needed to load `self`, here; the callers in this file write
         // values of their own making.
         unsafe { instructions::vmwrite(field.encoding(), value.to_raw()) };
     }
@@ -152,26 +186,24 @@ impl Vmcs {
         self.write_sensitive(field::VM_EXIT_MSR_LOAD_COUNT, 0);
         self.write_sensitive(field::VM_ENTRY_MSR_LOAD_COUNT, 0);
         self.write_sensitive(field::VMCS_LINK_POINTER, u64::MAX);
-        let (msr_bitmap, io_bitmaps) = (self.msr_bitmap.hpa().get(), self.io_bitmaps.hpa().get());
-        self.write_sensitive(field::MSR_BITMAP, msr_bitmap);
+        let io_bitmaps = self.bitmaps.ports().get();
+        self.write_sensitive(field::MSR_BITMAP, self.bitmaps.msrs(ApicMode::Software).get());
         self.write_sensitive(field::IO_BITMAP_A, io_bitmaps);
         self.write_sensitive(field::IO_BITMAP_B, io_bitmaps + arch::PAGE_SIZE);
-        let eptp = self.space.eptp();
-        self.write_sensitive(field::EPT_POINTER, eptp);
-        // SAFETY: in VMX root operation. The tables' frames may have held another guest's tables before.
-        unsafe { instructions::invept(eptp) };
+        if let Some(page) = self.virtual_apic.as_ref().map(VirtualApic::page) {
+            self.write_sensitive(field::VIRTUAL_APIC_ADDRESS, page.get());
+        }
+        // Both are new to all CPUs: tables and identifiers are reused only behind a flush everywhere.
+        self.write_sensitive(field::EPT_POINTER, self.space.eptp());
         if let Some(vpid) = self.vpid.as_ref().map(Vpid::number) {
             self.write_sensitive(field::VPID, vpid);
-            // SAFETY: in VMX root operation. The identifier may have been another vCPU's before.
-            unsafe { instructions::invvpid(vpid) };
         }
     }
 
+    /// The host state that is the same on all CPUs.
     fn write_host_state(&mut self) {
         let segments = percpu::current().host_segments();
-        self.write_sensitive(field::HOST_CR0, Cr0::read_raw());
         self.write_sensitive(field::HOST_CR3, cpu::cr3().get());
-        self.write_sensitive(field::HOST_CR4, Cr4::read_raw());
         self.write_sensitive(field::HOST_CS_SELECTOR, segments.cs);
         self.write_sensitive(field::HOST_SS_SELECTOR, segments.ss);
         self.write_sensitive(field::HOST_DS_SELECTOR, 0);
@@ -179,11 +211,8 @@ impl Vmcs {
         self.write_sensitive(field::HOST_FS_SELECTOR, 0);
         self.write_sensitive(field::HOST_GS_SELECTOR, 0);
         self.write_sensitive(field::HOST_TR_SELECTOR, segments.tr);
-        self.write_sensitive(field::HOST_TR_BASE, segments.tr_base);
-        self.write_sensitive(field::HOST_GDTR_BASE, segments.gdtr_base);
         self.write_sensitive(field::HOST_IDTR_BASE, segments.idtr_base);
         self.write_sensitive(field::HOST_FS_BASE, 0);
-        self.write_sensitive(field::HOST_GS_BASE, segments.gs_base);
         self.write_sensitive(field::HOST_SYSENTER_CS, 0);
         self.write_sensitive(field::HOST_SYSENTER_ESP, 0);
         self.write_sensitive(field::HOST_SYSENTER_EIP, 0);
@@ -192,12 +221,31 @@ impl Vmcs {
         let exit: unsafe extern "C" fn() = guest_exit;
         self.write_sensitive(field::HOST_RIP, exit as usize as u64);
     }
+
+    /// The host state that each CPU has of its own.
+    fn write_core_state(&mut self) {
+        let segments = percpu::current().host_segments();
+        self.write_sensitive(field::HOST_CR0, Cr0::read_raw());
+        self.write_sensitive(field::HOST_CR4, Cr4::read_raw());
+        self.write_sensitive(field::HOST_TR_BASE, segments.tr_base);
+        self.write_sensitive(field::HOST_GDTR_BASE, segments.gdtr_base);
+        self.write_sensitive(field::HOST_GS_BASE, segments.gs_base);
+    }
 }
+
+// A vCPU goes from one CPU to another as a value. What `self` holds is memory and numbers; which VMCS is current is the
+// CPU's state, and every VMX instruction here works on that: `load` and `unload` check that it is this one, and a VMCS
+// that is not loaded is in no CPU's cache. Should a loaded one be used on another CPU, reads and writes of the guest's
+// fields, and entries, concern whatever guest that CPU has loaded, or fail; `write_sensitive` refuses.
+const _: () = {
+    const fn is_send<T: Send>() {}
+    is_send::<Vmcs>();
+};
 
 impl Drop for Vmcs {
     fn drop(&mut self) {
-        // SAFETY: in VMX root operation, on the CPU that used it last; the region must not stay cached there.
-        let _cleared = unsafe { instructions::vmclear(self.region.hpa()) };
+        // Its region must be in no CPU's cache, and its guest's registers in no CPU's.
+        assert!(!self.is_loaded(), "a VMCS is unloaded before it is dropped");
     }
 }
 
@@ -214,6 +262,15 @@ impl VmcsAccess for Vmcs {
         debug_assert!(self.is_loaded(), "the VMCS is loaded");
         // SAFETY: as above; fields of this kind cannot reach host state or host memory.
         unsafe { instructions::vmwrite(field.encoding(), value.to_raw()) };
+    }
+
+    fn flush_translations(&mut self) {
+        debug_assert!(self.is_loaded(), "translations are a core's");
+        // Without an identifier of its own the guest's translations end with every exit.
+        if let (Some(vpid), Some(kinds)) = (self.vpid.as_ref().map(Vpid::number), super::invalidations()) {
+            // SAFETY: in VMX root operation, as a `VmxCpu` was needed to load `self`; all CPUs have the same.
+            unsafe { kinds.vpid(vpid) };
+        }
     }
 
     fn set_window(&mut self, window: Window, wanted: bool) {
@@ -241,7 +298,7 @@ impl VmcsAccess for Vmcs {
         let launched = match self.activity {
             Activity::Launched => 1,
             Activity::Clear => 0,
-            Activity::Away { .. } => panic!("a guest is entered on a loaded VMCS"),
+            Activity::Away => panic!("a guest is entered on a loaded VMCS"),
         };
         // SAFETY: the VMCS is current on this CPU, its host state is this CPU's, and EPT confines the guest to
         // the blocks of `space`.
@@ -330,5 +387,37 @@ impl VmcsAccess for Vmcs {
     fn write_extended(&mut self, area: &[u8]) {
         debug_assert!(self.is_loaded(), "the guest's registers are in the processor");
         self.state.write_vectors(self.xcr0, area);
+    }
+
+    fn interrupt_support(&self) -> InterruptSupport {
+        match &self.virtual_apic {
+            None => InterruptSupport::Software,
+            Some(virtual_apic) if virtual_apic.has_descriptor() => self.controls.interrupts,
+            Some(_) => InterruptSupport::Virtual,
+        }
+    }
+
+    fn set_apic_mode(&mut self, mode: ApicMode) {
+        let windows = (ProcessorBased::INTERRUPT_WINDOW | ProcessorBased::NMI_WINDOW).bits();
+        let execution = self.controls.execution(mode, self.interrupt_support());
+        self.processor_controls = execution.processor | self.processor_controls & windows;
+        self.write_sensitive(field::PIN_BASED_CONTROLS, execution.pin);
+        self.write_sensitive(field::PROCESSOR_BASED_CONTROLS, self.processor_controls);
+        self.write_sensitive(field::SECONDARY_CONTROLS, execution.secondary);
+        self.write_sensitive(field::MSR_BITMAP, self.bitmaps.msrs(mode).get());
+    }
+
+    fn read_apic(&self, offset: u16) -> u32 {
+        self.virtual_apic.as_ref().map_or(0, |apic| apic.read(offset))
+    }
+
+    fn write_apic(&mut self, offset: u16, value: u32) {
+        if let Some(apic) = &self.virtual_apic {
+            apic.write(offset, value);
+        }
+    }
+
+    fn handle_interrupt(&self, vector: Vector) {
+        interrupts::handle_device(vector);
     }
 }

@@ -9,15 +9,18 @@
 //! hypervisor, never of a guest.
 
 mod play;
+mod virtual_apic;
 
 use crate::Step;
 use arch::{
     Cr0Flags, Cr4Flags, EferFlags, Exception, Gpr, Gprs, Msr, RFlags, Segment, SegmentRegister, Tsc, Vector,
 };
 use std::collections::VecDeque;
+use virtual_apic::VirtualApic;
+use vmm::lapic::VectorSet;
 use vmm::{
-    CpuState, Event, EventKind, ExtendedLayout, ExtendedState, Interruptibility, PendingEvent, VcpuBackend,
-    VmExit,
+    ApicRegisters, CpuState, Event, EventKind, ExtendedLayout, ExtendedState, InterruptSupport,
+    Interruptibility, PendingEvent, VcpuBackend, VmExit,
 };
 
 /// Where the handlers of the simulated guest begin.
@@ -86,6 +89,7 @@ pub struct ScriptedBackend {
     single_step_pending: bool,
     interrupt_window: bool,
     nmi_window: bool,
+    virtual_apic: VirtualApic,
     /// What a real guest keeps on its stack.
     frames: Vec<Frame>,
 
@@ -93,6 +97,7 @@ pub struct ScriptedBackend {
     entries: Vec<Entry>,
     deliveries: Vec<Delivery>,
     exits: u64,
+    flushes: u64,
     stuck_entries: u32,
 }
 
@@ -111,13 +116,20 @@ impl ScriptedBackend {
             single_step_pending: false,
             interrupt_window: false,
             nmi_window: false,
+            virtual_apic: VirtualApic::none(),
             frames: Vec::new(),
             script: VecDeque::new(),
             entries: Vec::new(),
             deliveries: Vec::new(),
             exits: 0,
+            flushes: 0,
             stuck_entries: 0,
         }
+    }
+
+    /// How often its translations were flushed.
+    pub const fn flushes(&self) -> u64 {
+        self.flushes
     }
 
     /// Appends `step` to the script. Where the script ends, the guest exits for a host interrupt.
@@ -385,6 +397,10 @@ impl VcpuBackend for ScriptedBackend {
         msr == Msr::DEBUGCTL && value == 0
     }
 
+    fn flush_translations(&mut self) {
+        self.flushes += 1;
+    }
+
     fn interruptibility(&self) -> Interruptibility {
         self.state.interruptibility
     }
@@ -475,5 +491,40 @@ impl VcpuBackend for ScriptedBackend {
 
     fn restore_extended(&mut self, state: &ExtendedState) {
         self.extended.clone_from(state);
+    }
+
+    fn interrupt_support(&self) -> InterruptSupport {
+        self.virtual_apic.support
+    }
+
+    fn lend_apic(&mut self, registers: &ApicRegisters, level_triggered: VectorSet) {
+        assert_eq!(self.virtual_apic.lent, None, "lent twice");
+        self.virtual_apic.lent = Some(*registers);
+        self.virtual_apic.level_triggered = level_triggered;
+    }
+
+    fn take_back_apic(&mut self) -> ApicRegisters {
+        self.virtual_apic.lent.take().expect("only what is lent is taken back")
+    }
+
+    fn lent_apic(&self) -> ApicRegisters {
+        self.virtual_apic.lent.expect("only what is lent is looked at")
+    }
+
+    fn lent_register(&self, offset: u16) -> u32 {
+        self.virtual_apic.register(offset)
+    }
+
+    fn request(&mut self, vectors: VectorSet) {
+        let lent = self.virtual_apic.lent.as_mut().expect("requests are made of a lent local APIC");
+        lent.requested = lent.requested.union(vectors);
+    }
+
+    fn set_level_triggered(&mut self, vectors: VectorSet) {
+        self.virtual_apic.level_triggered = vectors;
+    }
+
+    fn interrupt_waits(&self, further: VectorSet) -> bool {
+        virtual_apic::deliverable(&self.lent_apic(), further).is_some()
     }
 }

@@ -3,6 +3,7 @@
 //! SDM Vol. 3C, "Checks on Guest Non-Register State", "Event Injection", "Interrupt-Window Exiting and
 //! Virtual-Interrupt Delivery".
 
+use super::virtual_apic::Executed;
 use super::{DR6_SINGLE_STEP, Delivery, Frame, ScriptedBackend, handler};
 use crate::Effect;
 use arch::{Exception, RFlags, Tsc, Vector};
@@ -30,6 +31,8 @@ impl ScriptedBackend {
                 }
                 self.state.rflags |= RFlags::INTERRUPT_FLAG;
             }
+            // What the processor makes of it comes before.
+            Effect::Notification => {}
             Effect::MovSs => self.state.interruptibility |= Interruptibility::MOV_SS,
             Effect::Iret => {
                 self.state.interruptibility -= Interruptibility::NMI;
@@ -109,6 +112,9 @@ impl ScriptedBackend {
             if let Some(exit) = self.exit_before_instruction(deadline) {
                 return exit;
             }
+            if self.deliver_virtual_interrupt() {
+                continue;
+            }
             self.verify_expectations();
             let Some(step) = self.script.front_mut() else { return VmExit::ExternalInterrupt };
             let room = deadline - self.tsc;
@@ -127,6 +133,12 @@ impl ScriptedBackend {
                 self.end_shadow();
             }
             for effect in effects {
+                if effect == Effect::Notification
+                    && let Some(exit) = self.notified()
+                {
+                    self.script.pop_front();
+                    return exit;
+                }
                 self.apply(effect);
             }
             let Some(exit) = exit else {
@@ -137,9 +149,22 @@ impl ScriptedBackend {
             if let Some(window) = self.open_window() {
                 return window;
             }
+            if self.deliver_virtual_interrupt() {
+                continue;
+            }
             self.script.pop_front();
-            self.instruction_length = length;
-            return exit;
+            match self.execute_on_lent(exit) {
+                Executed::Exits => {
+                    self.instruction_length = length;
+                    return exit;
+                }
+                Executed::Done => self.complete(length),
+                Executed::Faults => self.fault(),
+                Executed::Trapped(exit) => {
+                    self.complete(length);
+                    return exit;
+                }
+            }
         }
     }
 

@@ -1,7 +1,7 @@
 //! Tests of the configuration reader: what it takes, and the words for each mistake.
 
 use crate::archive::testing::{archive, entry};
-use crate::{Archive, Boot, Config, LogLevel, Restart};
+use crate::{Archive, Boot, Class, Config, HostResources, LogLevel, Restart};
 use proptest::prelude::*;
 
 fn errors(text: &str) -> Vec<String> {
@@ -31,7 +31,7 @@ fn a_whole_configuration_is_read() {
         [[vm]]
         name = "web-1"
         memory_mib = 1_024
-        vcpus = 1
+        vcpus = 64
         kernel = "images/vmlinuz"
         boot = "linux"
         initramfs = "images/initramfs"
@@ -40,6 +40,10 @@ fn a_whole_configuration_is_read() {
         console = true
         restart = "on-failure"
         weight = 250
+        cap = 40
+        cores = [3, 0,
+            255]
+        class = "latency"
 
         [[vm]]
         name = "small"
@@ -55,9 +59,12 @@ fn a_whole_configuration_is_read() {
         (1024, Boot::Linux, Restart::OnFailure, 250)
     );
     assert_eq!((web.kernel.as_str(), web.initramfs.as_deref()), ("images/vmlinuz", Some("images/initramfs")));
+    assert_eq!((web.vcpus, web.cap, web.class), (64, Some(40), Class::Latency));
+    assert_eq!(web.cores.as_deref(), Some([3, 0, 255].as_slice()));
     assert!(!web.autostart && web.console && web.cmdline == "console=ttyS0");
     assert_eq!((small.memory_mib, small.vcpus, small.boot, small.weight), (16, 1, Boot::Detect, 100));
     assert!(small.autostart && !small.console && small.cmdline.is_empty() && small.initramfs.is_none());
+    assert_eq!((small.cap, small.cores.as_deref(), small.class), (None, None, Class::Normal));
     assert_eq!((small.restart, config.console_vm()), (Restart::Never, Some(0)));
 }
 
@@ -74,13 +81,78 @@ fn each_mistake_names_line_machine_field_and_remedy() {
         ("initramfs = \"\"", "field `initramfs`: it is empty; "),
         ("boot = \"uefi\"", "field `boot`: \"uefi\" is not a choice; use one of linux, pvh"),
         ("restart = \"no\"", "field `restart`: \"no\" is not a choice; use one of never, on-failure, always"),
-        ("vcpus = 2", "field `vcpus`: 2 virtual processors are more than this version runs; set it to 1"),
-        ("vcpus = 0", "field `vcpus`: 0 is out of range; use a number from 1 to 255"),
+        ("vcpus = 65", "field `vcpus`: 65 is out of range; use a number from 1 to 64"),
+        ("vcpus = 0", "field `vcpus`: 0 is out of range; use a number from 1 to 64"),
+        ("cap = 0", "field `cap`: 0 is out of range; use a number from 1 to 100"),
+        ("cap = 101", "field `cap`: 101 is out of range; use a number from 1 to 100"),
+        ("cap = \"50%\"", "field `cap`: it is text and should be a whole number; change it"),
+        (
+            "cores = 1",
+            "field `cores`: it is a number and should be a list of whole numbers, as [0, 1]; change it",
+        ),
+        ("cores = []", "field `cores`: it names no core; fill it in, or remove it to allow all"),
+        ("cores = [0, 256]", "field `cores`: 256 is out of range; use a number from 0 to 255"),
+        ("cores = [-1]", "field `cores`: -1 is out of range; use a number from 0 to 255"),
+        ("cores = [2, 1, 2]", "field `cores`: core 2 is named twice; remove one of the two"),
+        (
+            "cores = [\"0-3\"]",
+            "field `cores`: an item of the list is text and should be a whole number; change it",
+        ),
+        (
+            "class = \"realtime\"",
+            "field `class`: \"realtime\" is not a choice; use one of normal, latency, exclusive",
+        ),
     ];
     for (line, message) in expected {
         let told = error_of(line);
         let start = "craton.toml:5: vm \"a\": ";
         assert!(told.starts_with(&format!("{start}{message}")), "{told}");
+    }
+}
+
+#[test]
+fn an_exclusive_machine_shares_nothing() {
+    let told = |fields: &str| {
+        errors(&format!(
+            "[[vm]]\nname = \"a\"\nmemory_mib = 64\nkernel = \"k\"\nclass = \"exclusive\"\n{fields}"
+        ))
+    };
+    let meaningless = "it has no meaning for class = \"exclusive\", which shares no core; remove it, or choose \
+                       another class";
+    assert_eq!(told("vcpus = 2\ncores = [4, 7]"), [""; 0]);
+    assert_eq!(told("cap = 50"), [format!("craton.toml:6: vm \"a\": field `cap`: {meaningless}")]);
+    assert_eq!(told("\nweight = 100"), [format!("craton.toml:7: vm \"a\": field `weight`: {meaningless}")]);
+    assert_eq!(
+        told("vcpus = 3\ncores = [4, 7]"),
+        ["craton.toml:7: vm \"a\": field `cores`: class = \"exclusive\" wants a core for each of 3 virtual \
+             processors, and 2 are named; name more, or lower vcpus"]
+    );
+}
+
+#[test]
+fn a_mistake_in_a_list_is_told_at_the_items_line() {
+    let told =
+        errors("[[vm]]\nname = \"a\"\nmemory_mib = 64\nkernel = \"k\"\ncores = [\n  0,\n  1,\n  300,\n]\n");
+    assert_eq!(
+        told,
+        ["craton.toml:8: vm \"a\": field `cores`: 300 is out of range; use a number from 0 to 255"]
+    );
+}
+
+/// The configurations of the checkout, on the machines that they are meant for.
+#[test]
+fn our_own_configurations_are_without_mistake() {
+    let ours = [
+        (include_str!("../../../../guest-images/craton.toml"), [0].as_slice()),
+        (include_str!("../../../../guest-images/many.toml"), [0, 1].as_slice()),
+    ];
+    let images = ["vmlinuz", "vmlinux", "initramfs.cpio", "testkit"].map(|name| entry(name, b"image"));
+    let bytes = archive(&images);
+    for (text, cores) in ours {
+        let mut config = Config::parse(text.as_bytes());
+        config.validate_against(&HostResources { memory_mib: 896, cores }, &Archive::read(&bytes));
+        assert_eq!(config.errors, []);
+        assert!(config.console_vm().is_some_and(|index| config.vms[index].console));
     }
 }
 
@@ -185,9 +257,10 @@ proptest! {
 
     #[test]
     fn no_change_of_a_sound_text_makes_the_reader_panic(
-        changes in prop::collection::vec((0_usize..80, any::<u8>()), 1..6),
+        changes in prop::collection::vec((0_usize..120, any::<u8>()), 1..6),
     ) {
-        let mut text = b"[host]\nescape='ctrl-]'\n[[vm]]\nname='a'\nmemory_mib=0x40\nkernel='k'\nweight=7\n".to_vec();
+        let mut text = b"[host]\nescape='ctrl-]'\n[[vm]]\nname='a'\nmemory_mib=0x40\nkernel='k'\nvcpus=2\ncap=7\ncores=[0,1]\n\
+            class='latency'\n".to_vec();
         for (offset, value) in changes {
             if let Some(byte) = text.get_mut(offset) {
                 *byte = value;

@@ -71,7 +71,8 @@ const _: () = assert!(size_of::<IoApic>() == 12);
 const _: () = assert!(size_of::<SourceOverride>() == 10);
 const _: () = assert!(size_of::<LocalApicNmi>() == 6);
 
-/// The table for `vcpus` processors with APIC IDs from 0.
+/// The table for `vcpus` processors with APIC IDs from 0. None of them gets an x2APIC entry: those are for IDs from
+/// 255 on, which a count of 8 bits does not reach.
 pub(crate) fn table(vcpus: NonZeroU8) -> Sdt {
     let mut table = sdt(*b"APIC", REVISION);
     table.append_slice(&low_half(pc::LOCAL_APIC_BASE.get()).to_le_bytes());

@@ -82,6 +82,43 @@ fn madt_lists_each_processor_and_the_overrides() {
     assert_eq!(kinds, [0, 0, 0, 1, 2, 2, 4]);
 }
 
+/// UID, APIC ID and flags of each processor in the MADT.
+fn processors(vcpus: u8) -> Vec<(u8, u8, u32)> {
+    let bytes = tables(vcpus);
+    let mut entries = &find(&bytes, b"APIC")[44..];
+    let mut processors = Vec::new();
+    while let [kind, length, ..] = *entries {
+        assert_ne!(kind, 9, "an x2APIC entry is for IDs that do not fit the other kind");
+        if kind == 0 {
+            processors.push((entries[2], entries[3], u32_at(entries, 4)));
+        }
+        entries = &entries[usize::from(length)..];
+    }
+    processors
+}
+
+#[test]
+fn processors_count_from_zero_and_each_has_a_device_of_its_uid() {
+    for vcpus in [1, 2, 3, 64] {
+        let expected: Vec<_> = (0..vcpus).map(|id| (id, id, 1)).collect();
+        assert_eq!(processors(vcpus), expected);
+
+        let bytes = tables(vcpus);
+        let dsdt = table(&bytes, u32_at(find(&bytes, b"FACP"), 40));
+        for id in 0..=vcpus {
+            // Name, then the string of _HID, then _UID as Zero, One or a byte.
+            let mut device = format!("C{id:03}").into_bytes();
+            device.extend(b"\x08_HID\x0dACPI0007\0\x08_UID");
+            match id {
+                0 | 1 => device.push(id),
+                _ => device.extend([0x0a, id]),
+            }
+            let is_there = dsdt.windows(device.len()).any(|window| window == device);
+            assert_eq!(is_there, id < vcpus, "device {id} of {vcpus}");
+        }
+    }
+}
+
 #[test]
 fn tables_for_the_most_processors_fit_their_room() {
     assert!(tables(255).len() as u64 <= ACPI_ROOM);

@@ -3,19 +3,11 @@
 //!
 //! SDM Vol. 3C, "Virtual Machine Control Structures", and Vol. 4, "Model-Specific Registers (MSRs)".
 
-use crate::{Entry, Exit, PinBased, ProcessorBased, Secondary};
+use crate::{Entry, Exit, ProcessorBased, Secondary};
 
-/// Pin-based: process posted interrupts.
-pub(super) const POSTED_INTERRUPTS: PinBased = PinBased::from_bits_retain(1 << 7);
 /// Primary: monitor trap flag.
 pub(super) const MONITOR_TRAP_FLAG: ProcessorBased = ProcessorBased::from_bits_retain(1 << 27);
 
-/// Secondary: virtualize x2APIC mode.
-pub(super) const X2APIC_MODE: Secondary = Secondary::from_bits_retain(1 << 4);
-/// Secondary: APIC-register virtualization.
-pub(super) const APIC_REGISTER: Secondary = Secondary::from_bits_retain(1 << 8);
-/// Secondary: virtual-interrupt delivery.
-pub(super) const VIRTUAL_INTERRUPT_DELIVERY: Secondary = Secondary::from_bits_retain(1 << 9);
 /// Secondary: enable VM functions.
 pub(super) const VM_FUNCTIONS: Secondary = Secondary::from_bits_retain(1 << 13);
 /// Secondary: VMCS shadowing.

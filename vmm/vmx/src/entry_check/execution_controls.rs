@@ -1,12 +1,11 @@
 //! SDM Vol. 3C, "Checks on VMX Controls", "VM-Execution Control Fields".
 
-use super::bits::{
-    APIC_REGISTER, EPT_ACCESSED_DIRTY, EPT_SHADOW_STACK, EPT_UNCACHEABLE, EPT_WALK_4, EPT_WALK_5,
-    EPT_WRITE_BACK, EPTP_SWITCHING, MODE_BASED_EXECUTE, PML, POSTED_INTERRUPTS, SUB_PAGE_WRITE,
-    TRACE_GUEST_PHYSICAL, TSC_SCALING, VIRTUAL_INTERRUPT_DELIVERY, VIRTUALIZATION_EXCEPTION, VM_FUNCTIONS,
-    VMCS_SHADOWING, X2APIC_MODE,
-};
 use super::bits::{CLEAR_TRACE, LOAD_TRACE};
+use super::bits::{
+    EPT_ACCESSED_DIRTY, EPT_SHADOW_STACK, EPT_UNCACHEABLE, EPT_WALK_4, EPT_WALK_5, EPT_WRITE_BACK,
+    EPTP_SWITCHING, MODE_BASED_EXECUTE, PML, SUB_PAGE_WRITE, TRACE_GUEST_PHYSICAL, TSC_SCALING,
+    VIRTUALIZATION_EXCEPTION, VM_FUNCTIONS, VMCS_SHADOWING,
+};
 use super::checker::Checker;
 use crate::{Exit, PinBased, ProcessorBased, Secondary, VmcsAccess, field};
 
@@ -108,12 +107,12 @@ fn local_apic<V: VmcsAccess>(checker: &mut Checker<'_, V>) {
     let secondary = checker.secondary;
     if checker.processor.contains(ProcessorBased::TPR_SHADOW) {
         page_address!(checker, "virtual-APIC address", field::VIRTUAL_APIC_ADDRESS);
-        if !secondary.contains(VIRTUAL_INTERRUPT_DELIVERY) {
+        if !secondary.contains(Secondary::VIRTUAL_INTERRUPTS) {
             let threshold = checker.read(field::TPR_THRESHOLD);
             checker.no_bits("TPR threshold: bits 31:4 must be 0", threshold & !0xf);
         }
     } else {
-        let needy = X2APIC_MODE | APIC_REGISTER | VIRTUAL_INTERRUPT_DELIVERY;
+        let needy = Secondary::VIRTUALIZE_X2APIC | Secondary::APIC_REGISTERS | Secondary::VIRTUAL_INTERRUPTS;
         checker.no_bits(
             "secondary processor-based controls: x2APIC mode, APIC-register virtualization and virtual-interrupt \
              delivery need \"use TPR shadow\"",
@@ -125,10 +124,10 @@ fn local_apic<V: VmcsAccess>(checker: &mut Checker<'_, V>) {
         checker.rule(
             "secondary processor-based controls: \"virtualize x2APIC mode\" excludes \"virtualize APIC accesses\"",
             secondary.bits(),
-            !secondary.contains(X2APIC_MODE),
+            !secondary.contains(Secondary::VIRTUALIZE_X2APIC),
         );
     }
-    if secondary.contains(VIRTUAL_INTERRUPT_DELIVERY) {
+    if secondary.contains(Secondary::VIRTUAL_INTERRUPTS) {
         checker.rule(
             "pin-based controls: \"virtual-interrupt delivery\" needs \"external-interrupt exiting\"",
             checker.pin.bits(),
@@ -138,13 +137,13 @@ fn local_apic<V: VmcsAccess>(checker: &mut Checker<'_, V>) {
 }
 
 fn posted_interrupts<V: VmcsAccess>(checker: &mut Checker<'_, V>) {
-    if !checker.pin.contains(POSTED_INTERRUPTS) {
+    if !checker.pin.contains(PinBased::POSTED_INTERRUPTS) {
         return;
     }
     checker.rule(
         "secondary processor-based controls: \"process posted interrupts\" needs \"virtual-interrupt delivery\"",
         checker.secondary.bits(),
-        checker.secondary.contains(VIRTUAL_INTERRUPT_DELIVERY),
+        checker.secondary.contains(Secondary::VIRTUAL_INTERRUPTS),
     );
     checker.rule(
         "VM-exit controls: \"process posted interrupts\" needs \"acknowledge interrupt on exit\"",

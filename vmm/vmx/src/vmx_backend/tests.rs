@@ -3,7 +3,7 @@
 use super::*;
 use crate::controls::tests::generous;
 use crate::fake_vmcs::FakeVmcs;
-use arch::{TableRegister, Vector};
+use arch::TableRegister;
 use vmm::EventKind;
 
 fn backend() -> VmxBackend<FakeVmcs> {
@@ -110,6 +110,83 @@ fn a_debug_exception_in_the_shadow_of_mov_ss_keeps_the_step_pending() {
     backend.vmcs.set(field::GUEST_INTERRUPTIBILITY, 2);
     backend.inject(Event::Exception(Exception::Debug { dr6: 1 }));
     assert_eq!(backend.vmcs().read(field::GUEST_PENDING_DEBUG_EXCEPTIONS), PENDING_BS);
+}
+
+fn vectors(list: &[u8]) -> VectorSet {
+    let mut set = VectorSet::EMPTY;
+    for number in list {
+        set.insert(Vector(*number));
+    }
+    set
+}
+
+fn lent(task_priority: u8, in_service: &[u8], requested: &[u8]) -> VmxBackend<FakeVmcs> {
+    let mut backend = backend();
+    let registers =
+        ApicRegisters { task_priority, in_service: vectors(in_service), requested: vectors(requested) };
+    backend.lend_apic(&registers, vectors(&[0x31, 0xff]));
+    assert_eq!(backend.lent_apic(), registers);
+    backend
+}
+
+#[test]
+fn lent_registers_are_in_the_page_where_the_manual_has_them() {
+    let mut backend = lent(0x25, &[0x31, 0x52], &[0x41, 0xfe]);
+    assert_eq!(backend.vmcs().apic_mode, ApicMode::Virtual);
+    assert_eq!(backend.lent_register(0x80), 0x25, "TPR");
+    assert_eq!(backend.lent_register(0x110), 1 << 0x11, "ISR, vectors 32 to 63");
+    assert_eq!(backend.lent_register(0x120), 1 << 0x12, "ISR, vectors 64 to 95");
+    assert_eq!(backend.lent_register(0x1f0), 1 << 31, "TMR, vectors 224 to 255");
+    assert_eq!(backend.lent_register(0x270), 1 << 30, "IRR, vectors 224 to 255");
+    assert_eq!(backend.vmcs().read(field::GUEST_INTERRUPT_STATUS), 0x52fe, "SVI and RVI");
+    assert_eq!(backend.vmcs().read(field::EOI_EXIT_BITMAP0), 1 << 0x31);
+    assert_eq!(backend.vmcs().read(field::EOI_EXIT_BITMAP3), 1 << 63);
+    // What the processor may have done since.
+    backend.vmcs_mut().write_apic(0x80, 0x10);
+    backend.vmcs_mut().write_apic(0x120, 0);
+    let back = backend.take_back_apic();
+    assert_eq!(backend.vmcs().apic_mode, ApicMode::Software);
+    let expected = ApicRegisters {
+        task_priority: 0x10,
+        in_service: vectors(&[0x31]),
+        requested: vectors(&[0x41, 0xfe]),
+    };
+    assert_eq!(back, expected);
+}
+
+#[test]
+fn a_request_raises_rvi_and_never_lowers_it() {
+    let mut backend = lent(0, &[0x21], &[]);
+    backend.request(vectors(&[0x51, 0x33]));
+    assert_eq!(backend.vmcs().read(field::GUEST_INTERRUPT_STATUS), 0x2151);
+    backend.request(vectors(&[0x44]));
+    assert_eq!(backend.vmcs().read(field::GUEST_INTERRUPT_STATUS), 0x2151);
+    assert_eq!(backend.lent_apic().requested, vectors(&[0x33, 0x44, 0x51]));
+    backend.request(VectorSet::EMPTY);
+    assert_eq!(backend.vmcs().read(field::GUEST_INTERRUPT_STATUS), 0x2151);
+}
+
+#[test]
+fn what_waits_must_outrank_task_priority_and_service_by_class() {
+    let none = VectorSet::EMPTY;
+    assert!(!lent(0, &[], &[]).interrupt_waits(none));
+    assert!(lent(0, &[], &[0x31]).interrupt_waits(none));
+    assert!(!lent(0x30, &[], &[0x3f]).interrupt_waits(none), "class of the task priority");
+    assert!(!lent(0, &[0x31], &[0x3f]).interrupt_waits(none), "class in service");
+    assert!(lent(0x2f, &[0x21], &[0x30]).interrupt_waits(none));
+    assert!(lent(0x2f, &[0x21], &[]).interrupt_waits(vectors(&[0x30])), "one that is not in the page yet");
+}
+
+#[test]
+fn level_triggered_vectors_are_written_only_when_they_change() {
+    let mut backend = lent(0, &[], &[]);
+    backend.vmcs_mut().set(field::EOI_EXIT_BITMAP0, 7_u64);
+    backend.set_level_triggered(vectors(&[0x31, 0xff]));
+    assert_eq!(backend.vmcs().read(field::EOI_EXIT_BITMAP0), 7, "as before: not written");
+    backend.set_level_triggered(vectors(&[0x32]));
+    assert_eq!(backend.vmcs().read(field::EOI_EXIT_BITMAP0), 1 << 0x32);
+    assert_eq!(backend.vmcs().read(field::EOI_EXIT_BITMAP3), 0);
+    assert_eq!((backend.lent_register(0x190), backend.lent_register(0x1f0)), (1 << 0x12, 0));
 }
 
 /// A state in which every register differs from its reset value and from every other.

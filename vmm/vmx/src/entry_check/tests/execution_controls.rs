@@ -2,10 +2,10 @@
 
 use super::{BEYOND, Case, Subject, assert_allowed, assert_each_breaks_its_rules, case, long, real};
 use crate::field::{self, Field, Sensitive};
-use crate::{Exit, PinBased, ProcessorBased, Secondary};
+use crate::{ApicMode, Controls, Exit, PinBased, ProcessorBased, Secondary};
 
-const X2APIC_MODE: u32 = 1 << 4;
-const VIRTUAL_INTERRUPT_DELIVERY: u32 = 1 << 9;
+const X2APIC_MODE: u32 = Secondary::VIRTUALIZE_X2APIC.bits();
+const VIRTUAL_INTERRUPT_DELIVERY: u32 = Secondary::VIRTUAL_INTERRUPTS.bits();
 
 fn pin(subject: &mut Subject, bits: PinBased) {
     subject.flip(field::PIN_BASED_CONTROLS, bits.bits());
@@ -32,11 +32,15 @@ fn with_tpr_shadow() -> Subject {
     subject
 }
 
+/// The 64-bit guest with its interrupts delivered by the processor, as the negotiated controls have it.
 fn with_posted_interrupts() -> Subject {
-    let mut subject = with_tpr_shadow();
-    secondary(&mut subject, VIRTUAL_INTERRUPT_DELIVERY);
-    pin(&mut subject, PinBased::from_bits_retain(1 << 7));
-    subject.flip(field::VM_EXIT_CONTROLS, Exit::ACKNOWLEDGE_INTERRUPT.bits());
+    let mut subject = long();
+    let controls = Controls::negotiate(&subject.capabilities).expect("all is allowed");
+    let execution = controls.execution(ApicMode::Virtual, controls.interrupts);
+    subject.set(field::PIN_BASED_CONTROLS, execution.pin);
+    subject.set(field::PROCESSOR_BASED_CONTROLS, execution.processor);
+    subject.set(field::SECONDARY_CONTROLS, execution.secondary);
+    subject.set(field::VIRTUAL_APIC_ADDRESS, 0x7000);
     subject.set(field::POSTED_INTERRUPT_VECTOR, 0xf2);
     subject.set(field::POSTED_INTERRUPT_DESCRIPTOR, 0x6040);
     subject
@@ -77,7 +81,7 @@ fn reserved() -> Vec<Case> {
         case(long, fixed("secondary processor-based", 0), move |s| {
             s.capabilities.secondary &= forbid(Secondary::EPT.bits());
         }),
-        case(long, fixed("VM-exit", 1), |s| s.capabilities.exit |= 1 << 15),
+        case(long, fixed("VM-exit", 1), |s| s.capabilities.exit |= 1 << 23),
         case(long, fixed("VM-exit", 0), move |s| s.capabilities.exit &= forbid(Exit::LOAD_PAT.bits())),
         case(long, "CR3-target count must not exceed IA32_VMX_MISC[24:16]", |s| {
             s.set(field::CR3_TARGET_COUNT, 5);

@@ -2,8 +2,19 @@
 //!
 //! SDM Vol. 2A, "CPUID—CPU Identification"; the 0x4000_0000 leaves as Linux documents them in "KVM CPUID bits".
 
+mod features;
+#[cfg(test)]
+mod tests;
+mod topology;
+
 use alloc::vec::Vec;
 use arch::{Cr4Flags, Gpr, Gprs};
+use features::{
+    LEAF1_ECX, LEAF1_ECX_HYPERVISOR, LEAF1_ECX_OSXSAVE, LEAF1_ECX_TSC_DEADLINE, LEAF1_ECX_X2APIC, LEAF1_EDX,
+    LEAF1_EDX_HTT, LEAF7_EBX, LEAF7_EBX_INVPCID, LEAF7_ECX, LEAF7_ECX_OSPKE, LEAF7_ECX_PKU, LEAF7_ECX_RDPID,
+    LEAF7_EDX, LEAF81_ECX, LEAF81_EDX, LEAF81_EDX_1G, LEAF81_EDX_RDTSCP,
+};
+use topology::Package;
 
 /// The four registers that CPUID returns.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -35,12 +46,18 @@ pub struct CpuidConfig {
     pub rdtscp: bool,
     /// INVPCID runs natively (VMCS control "enable INVPCID").
     pub invpcid: bool,
-    /// The APIC ID of this vCPU.
+    /// How many vCPUs the machine has, from 1 to 64. They are one package of cores with one thread each.
+    pub vcpus: u8,
+    /// The APIC ID of this vCPU, less than `vcpus`.
     pub apic_id: u32,
+    /// Leaf 0x4000_0001, EAX: the paravirtual features that are served, beside those that need no service.
+    pub paravirt_features: u32,
+    /// Leaf 0x4000_0001, EDX: what the guest may take for granted.
+    pub paravirt_hints: u32,
 }
 
 /// Last basic leaf that is offered.
-const LAST_BASIC: u32 = 0x16;
+const LAST_BASIC: u32 = 0x1f;
 /// Last extended leaf that is offered.
 const LAST_EXTENDED: u32 = 0x8000_0008;
 /// First hypervisor leaf.
@@ -48,75 +65,11 @@ const HYPERVISOR: u32 = 0x4000_0000;
 /// Leaf with the XSAVE areas.
 const XSAVE_LEAF: u32 = 0xd;
 
-// CPUID.1:ECX.
-const LEAF1_ECX: u32 = 1 // SSE3
-    | 1 << 1 // PCLMULQDQ
-    | 1 << 9 // SSSE3
-    | 1 << 12 // FMA
-    | 1 << 13 // CMPXCHG16B
-    | 1 << 17 // PCID
-    | 1 << 19 // SSE4.1
-    | 1 << 20 // SSE4.2
-    | 1 << 22 // MOVBE
-    | 1 << 23 // POPCNT
-    | 1 << 25 // AES
-    | 1 << 26 // XSAVE
-    | 1 << 28 // AVX
-    | 1 << 29 // F16C
-    | 1 << 30; // RDRAND
-const LEAF1_ECX_X2APIC: u32 = 1 << 21;
-const LEAF1_ECX_TSC_DEADLINE: u32 = 1 << 24;
-const LEAF1_ECX_OSXSAVE: u32 = 1 << 27;
-const LEAF1_ECX_HYPERVISOR: u32 = 1 << 31;
-// CPUID.1:EDX: FPU VME DE PSE TSC MSR PAE MCE CX8 APIC SEP MTRR PGE MCA CMOV PAT PSE-36 CLFSH MMX FXSR SSE SSE2.
-const LEAF1_EDX: u32 = 0x078b_fbff;
-// CPUID.(7,0):EBX: FSGSBASE TSC_ADJUST BMI1 AVX2 FDP_EXCPTN_ONLY SMEP BMI2 ERMS INVPCID FCS/FDS AVX512F AVX512DQ
-// RDSEED ADX SMAP AVX512_IFMA CLFLUSHOPT CLWB AVX512CD SHA AVX512BW AVX512VL.
-const LEAF7_EBX: u32 = 1
-    | 1 << 1
-    | 1 << 3
-    | 1 << 5
-    | 1 << 6
-    | 1 << 7
-    | 1 << 8
-    | 1 << 9
-    | 1 << 10
-    | 1 << 13
-    | 1 << 16
-    | 1 << 17
-    | 1 << 18
-    | 1 << 19
-    | 1 << 20
-    | 1 << 21
-    | 1 << 23
-    | 1 << 24
-    | 1 << 28
-    | 1 << 29
-    | 1 << 30
-    | 1 << 31;
-const LEAF7_EBX_INVPCID: u32 = 1 << 10;
-// CPUID.(7,0):ECX: AVX512_VBMI UMIP PKU VBMI2 GFNI VAES VPCLMULQDQ VNNI BITALG VPOPCNTDQ RDPID. Not LA57: a guest
-// with 57-bit addresses could leave such an address in LSTAR or KERNEL_GS_BASE, which the host, with 48 bits, could
-// not load back.
-const LEAF7_ECX: u32 =
-    1 << 1 | 1 << 2 | 1 << 3 | 1 << 6 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12 | 1 << 14 | 1 << 22;
-const LEAF7_ECX_OSPKE: u32 = 1 << 4;
-const LEAF7_ECX_PKU: u32 = 1 << 3;
-const LEAF7_ECX_RDPID: u32 = 1 << 22;
-// CPUID.(7,0):EDX: FSRM, MD_CLEAR.
-const LEAF7_EDX: u32 = 1 << 4 | 1 << 10;
-// CPUID.80000001H:ECX: LAHF/SAHF LZCNT PREFETCHW.
-const LEAF81_ECX: u32 = 1 | 1 << 5 | 1 << 8;
-// CPUID.80000001H:EDX: SYSCALL NX 1-GByte pages, RDTSCP, Intel 64.
-const LEAF81_EDX: u32 = 1 << 11 | 1 << 20 | 1 << 26 | 1 << 27 | 1 << 29;
-const LEAF81_EDX_1G: u32 = 1 << 26;
-const LEAF81_EDX_RDTSCP: u32 = 1 << 27;
-
 /// The KVM paravirtual interface's signature. It is what lets Linux use the x2APIC without interrupt remapping;
 /// feature bits are offered only for what exists (ADR 0004).
 const KVM_SIGNATURE: Leaf = Leaf::new(HYPERVISOR + 1, 0x4b4d_564b, 0x564b_4d56, 0x4d);
 /// KVM_FEATURE_NOP_IO_DELAY: port 0x80 needs no delay writes.
-const KVM_FEATURES: u32 = 1 << 1;
+const KVM_FEATURE_NOP_IO_DELAY: u32 = 1 << 1;
 
 /// One component of the XSAVE area.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -153,26 +106,38 @@ pub struct CpuidContext {
 impl CpuidPolicy {
     /// Makes the table from the host's leaves, which `host` reads.
     pub fn new(host: &dyn Fn(u32, u32) -> Leaf, config: &CpuidConfig) -> Self {
+        let package = Package::new(config.vcpus);
         let mut policy = Self {
             basic: [Leaf::default(); LAST_BASIC as usize + 1],
             extended: [Leaf::default(); 9],
-            hypervisor: [KVM_SIGNATURE, Leaf::new(KVM_FEATURES, 0, 0, 0)],
-            cache: Vec::new(),
-            topology: [
-                // One thread a core, one core: shifts of 0 and the counts of 1.
-                Leaf::new(0, 1, 1 << 8, config.apic_id),
-                Leaf::new(0, 1, 1 | 2 << 8, config.apic_id),
+            hypervisor: [
+                KVM_SIGNATURE,
+                Leaf::new(KVM_FEATURE_NOP_IO_DELAY | config.paravirt_features, 0, 0, config.paravirt_hints),
             ],
+            cache: Vec::new(),
+            topology: package.domains(config.apic_id),
             xsave: Vec::new(),
             components: Vec::new(),
         };
-        policy.fill_basic(host, config);
+        policy.fill_basic(host, config, package);
         policy.fill_extended(host, config);
         policy.fill_xsave(host, config);
         policy
     }
 
-    fn fill_basic(&mut self, host: &dyn Fn(u32, u32) -> Leaf, config: &CpuidConfig) {
+    /// The same machine's table for the vCPU with `apic_id`. Tables that are derived from one agree in all but the
+    /// ID, whichever core of the host they are made on.
+    #[must_use]
+    pub fn for_vcpu(&self, apic_id: u32) -> Self {
+        let mut policy = self.clone();
+        policy.basic[1].ebx = policy.basic[1].ebx & 0xff_ffff | apic_id << 24;
+        for domain in &mut policy.topology {
+            domain.edx = apic_id;
+        }
+        policy
+    }
+
+    fn fill_basic(&mut self, host: &dyn Fn(u32, u32) -> Leaf, config: &CpuidConfig, package: Package) {
         let vendor = host(0, 0);
         self.basic[0] = Leaf { eax: LAST_BASIC, ..vendor };
 
@@ -181,19 +146,18 @@ impl CpuidPolicy {
         if config.xcr0_allowed == 0 {
             ecx &= !(1 << 26 | 1 << 28);
         }
-        // EBX: APIC ID, one logical processor, CLFLUSH size, no brand index.
-        let ebx = config.apic_id << 24 | 1 << 16 | one.ebx & 0xff00;
-        self.basic[1] = Leaf { eax: one.eax, ebx, ecx, edx: one.edx & LEAF1_EDX };
+        // EBX: APIC ID's low byte, APIC IDs of the package, CLFLUSH size, no brand index.
+        let ebx = config.apic_id << 24 | package.addressable_ids().min(0xff) << 16 | one.ebx & 0xff00;
+        let htt = if package.is_shared() { LEAF1_EDX_HTT } else { 0 };
+        self.basic[1] = Leaf { eax: one.eax, ebx, ecx, edx: one.edx & LEAF1_EDX | htt };
         self.basic[2] = host(2, 0);
 
         for subleaf in 0..8 {
-            let mut leaf = host(4, subleaf);
+            let leaf = host(4, subleaf);
             if leaf.eax & 0x1f == 0 {
                 break;
             }
-            // Bits 31:14 count the cores and threads that share: one.
-            leaf.eax &= 0x3fff;
-            self.cache.push(leaf);
+            self.cache.push(package.cache(leaf));
         }
         // Leaf 6: ARAT alone: the APIC timer keeps running in idle states.
         self.basic[6] = Leaf::new(1 << 2, 0, 0, 0);
@@ -230,7 +194,7 @@ impl CpuidPolicy {
         }
         // Invariant TSC.
         self.extended[7] = Leaf::new(0, 0, 0, 1 << 8);
-        // Address widths; no WBNOINVD and no core counts.
+        // Address widths; no WBNOINVD. ECX is reserved: only AMD's processors count cores there.
         self.extended[8] = Leaf { ebx: 0, ecx: 0, edx: 0, ..host(0x8000_0008, 0) };
     }
 
@@ -288,7 +252,7 @@ impl CpuidPolicy {
     pub fn get(&self, leaf: u32, subleaf: u32, context: impl FnOnce() -> CpuidContext) -> Leaf {
         if leaf <= LAST_BASIC {
             match leaf {
-                1 | 4 | 7 | 0xb | 0xd => self.get_indexed(leaf, subleaf, &context()),
+                1 | 4 | 7 | 0xb | 0xd | LAST_BASIC => self.get_indexed(leaf, subleaf, &context()),
                 _ => self.basic[leaf as usize],
             }
         } else if leaf.wrapping_sub(0x8000_0000) <= 8 {
@@ -299,7 +263,7 @@ impl CpuidPolicy {
             Leaf::default()
         } else {
             // Out of range: the data of the highest basic leaf, as Intel's processors answer.
-            self.basic[LAST_BASIC as usize]
+            self.domain(subleaf)
         }
     }
 
@@ -323,11 +287,7 @@ impl CpuidPolicy {
                 }
                 seven
             }
-            0xb => self.topology.get(subleaf as usize).copied().unwrap_or(Leaf {
-                ecx: subleaf & 0xff,
-                edx: self.topology[0].edx,
-                ..Leaf::default()
-            }),
+            0xb | LAST_BASIC => self.domain(subleaf),
             XSAVE_LEAF => {
                 let mut leaf = self.xsave.get(subleaf as usize).copied().unwrap_or_default();
                 if subleaf == 0 && !self.xsave.is_empty() {
@@ -339,6 +299,12 @@ impl CpuidPolicy {
             }
             _ => Leaf::default(),
         }
+    }
+
+    /// A subleaf of leaves 0xB and 0x1F, which are the same. One that is not there has type 0 and the APIC ID still.
+    fn domain(&self, subleaf: u32) -> Leaf {
+        let absent = Leaf { ecx: subleaf & 0xff, edx: self.topology[0].edx, ..Leaf::default() };
+        self.topology.get(subleaf as usize).copied().unwrap_or(absent)
     }
 
     /// The frequency that leaf 0x15 gives for the crystal, which also clocks the local APIC's timer; Hz.
@@ -410,101 +376,5 @@ impl Leaf {
         gprs.set(Gpr::Rbx, u64::from(self.ebx));
         gprs.set(Gpr::Rcx, u64::from(self.ecx));
         gprs.set(Gpr::Rdx, u64::from(self.edx));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn host(leaf: u32, subleaf: u32) -> Leaf {
-        match (leaf, subleaf) {
-            (0, _) => Leaf::new(0x1f, 0x756e_6547, 0x6c65_746e, 0x4965_6e69),
-            (4, 0..4) => Leaf::new(0x1c00_4121, 0x1c0_003f, 0x3f, 0),
-            (4, _) => Leaf::default(),
-            (XSAVE_LEAF, 1) => Leaf::new(0xf, 0, 0, 0),
-            (XSAVE_LEAF, 2) => Leaf::new(256, 576, 0, 0),
-            (XSAVE_LEAF, 5) => Leaf::new(64, 1088, 2, 0),
-            (XSAVE_LEAF, 9) => Leaf::new(8, 2688, 0, 0),
-            _ => Leaf::new(u32::MAX, u32::MAX, u32::MAX, u32::MAX),
-        }
-    }
-
-    fn policy() -> CpuidPolicy {
-        let config = CpuidConfig {
-            tsc_hz: 2_893_202_417,
-            xcr0_allowed: 0x227,
-            rdtscp: true,
-            invpcid: true,
-            apic_id: 0,
-        };
-        CpuidPolicy::new(&host, &config)
-    }
-
-    fn context() -> CpuidContext {
-        CpuidContext { cr4: Cr4Flags::empty(), xcr0: 1, apic_enabled: true }
-    }
-
-    #[test]
-    fn osxsave_and_ospke_mirror_cr4() {
-        let policy = policy();
-        assert_eq!(policy.get(1, 0, context).ecx & LEAF1_ECX_OSXSAVE, 0);
-        let cr4 = Cr4Flags::OSXSAVE | Cr4Flags::PROTECTION_KEY_USER;
-        let with = || CpuidContext { cr4, ..context() };
-        assert_ne!(policy.get(1, 0, with).ecx & LEAF1_ECX_OSXSAVE, 0);
-        assert_ne!(policy.get(7, 0, with).ecx & LEAF7_ECX_OSPKE, 0);
-    }
-
-    #[test]
-    fn features_without_a_model_stay_hidden() {
-        let one = policy().get(1, 0, context);
-        assert_eq!(one.ecx & (1 << 3 | 1 << 5 | 1 << 6), 0, "MONITOR, VMX, SMX");
-        assert_eq!(policy().get(7, 0, context).edx & (1 << 26), 0, "IBRS");
-        assert_eq!(policy().get(0xd, 1, context).eax & 8, 0, "XSAVES");
-        assert_eq!(policy().get(7, 0, context).ecx & (1 << 16), 0, "LA57");
-        assert!(!policy().cr4_allowed().contains(Cr4Flags::L5_PAGING), "LA57");
-    }
-
-    #[test]
-    fn a_disabled_apic_leaves_cpuid() {
-        let without = || CpuidContext { apic_enabled: false, ..context() };
-        assert_eq!(policy().get(1, 0, without).edx & (1 << 9), 0);
-    }
-
-    #[test]
-    fn xsave_sizes_follow_xcr0() {
-        let policy = policy();
-        assert_eq!(policy.get(XSAVE_LEAF, 0, context).ebx, 576);
-        let wide = || CpuidContext { xcr0: 0x227, ..context() };
-        assert_eq!(policy.get(XSAVE_LEAF, 0, wide).ebx, 2696);
-        assert_eq!(policy.get(XSAVE_LEAF, 0, wide).ecx, 2696);
-        // 576 + 256 = 832, a multiple of 64, then 64, then 8.
-        assert_eq!(policy.get(XSAVE_LEAF, 1, wide).ebx, 904);
-    }
-
-    #[test]
-    fn leaf_15_gives_the_tsc_frequency_exactly() {
-        for hz in [100_000_000, 2_893_202_417, 5_000_000_000] {
-            let leaf = tsc_leaf(hz);
-            assert_eq!(u64::from(leaf.ecx) * u64::from(leaf.ebx) / u64::from(leaf.eax), hz);
-        }
-    }
-
-    #[test]
-    fn leaves_out_of_range_answer_as_the_highest_basic_leaf() {
-        let policy = policy();
-        assert_eq!(policy.get(0x17, 0, context), policy.get(LAST_BASIC, 0, context));
-        assert_eq!(policy.get(0x8000_0009, 0, context), policy.get(LAST_BASIC, 0, context));
-        assert_eq!(policy.get(0x4000_0100, 0, context), Leaf::default());
-    }
-
-    #[test]
-    fn every_leaf_and_subleaf_is_answered() {
-        let policy = policy();
-        for leaf in (0..0x40).chain(0x4000_0000..0x4000_0010).chain(0x8000_0000..0x8000_0020) {
-            for subleaf in (0..70).chain([u32::MAX]) {
-                policy.get(leaf, subleaf, context);
-            }
-        }
     }
 }

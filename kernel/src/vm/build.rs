@@ -1,0 +1,340 @@
+//! Building a virtual machine from its configuration, in steps that are short enough to be taken between turns.
+
+use super::machine::{Bell, HostVcpu, HostVm};
+use super::ram::{self, Filling, Progress};
+use super::slot::{Body, Outside, VmKey};
+use crate::boot_archive::Files;
+use crate::cores::{Core, Shared};
+use alloc::boxed::Box;
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use arch::{Cr0Flags, Cr4Flags, EferFlags, Gpr, MIB, Nanos, RFlags, SegmentRegister, Tsc};
+use bus::{Pipe, PipeEnd};
+use config::{Boot, Class, VmConfig};
+use core::num::{NonZeroU8, NonZeroU64};
+use core::sync::atomic::AtomicBool;
+use devices::{MemorySizes, Pc, PcConfig};
+use hal::vmx::{GuestSpace, Vmcs, VmxCpu};
+use loader::{BootProtocol, EntryState, Image, MemoryLayout, VmDescription};
+use monitor::ControlError;
+use sched::EntityId;
+use vmm::lapic::{self, Role, TimerRate};
+use vmm::paravirt::{Features, Hints};
+use vmm::{
+    Clock, CpuState, CpuidConfig, CpuidPolicy, Inbox, Interruptibility, Leaf, Leave, MsrState, Vcpu,
+    VcpuConfig,
+};
+use vmx::{Secondary, VmxBackend};
+
+/// Timer periods shorter than this are stretched, in nanoseconds.
+const SHORTEST_TIMER_PERIOD_NS: u64 = 20_000;
+/// Memory that guests leave to the host for tables, the heap and the rest, in bytes.
+const HOST_RESERVE_BYTES: u64 = 8 * MIB;
+
+/// A virtual machine that is being built.
+#[derive(Debug)]
+pub(crate) struct Build {
+    key: VmKey,
+    ids: Box<[EntityId]>,
+    memory_bytes: u64,
+    stage: Stage,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// Memory is taken and zeroed.
+    Ram(Filling),
+    /// The images are loaded.
+    Load(GuestSpace),
+    /// The processors are made.
+    Processors(Box<Frame>),
+    /// Something failed.
+    Failed,
+}
+
+/// All but the processors.
+#[derive(Debug)]
+struct Frame {
+    vm: Arc<HostVm>,
+    outside: Arc<Outside>,
+    cpuid: CpuidPolicy,
+    entry: EntryState,
+    tsc_offset: u64,
+    bodies: Vec<Box<Body>>,
+}
+
+/// How far the build is.
+#[derive(Debug)]
+pub(crate) enum Built {
+    /// More is to do.
+    Going,
+    /// All is there.
+    Done {
+        /// The numbers of the vCPUs.
+        ids: Box<[EntityId]>,
+        /// The vCPUs, by number, loaded nowhere.
+        bodies: Vec<Box<Body>>,
+    },
+}
+
+impl Build {
+    /// Begins to build what `config` describes, with the vCPUs `ids`. `promised` bytes of the free memory are other
+    /// machines' that are being built.
+    ///
+    /// # Errors
+    /// [`ControlError::OutOfMemory`] with the figures, [`ControlError::Refused`].
+    pub(crate) fn begin(
+        cpu: &VmxCpu,
+        config: &VmConfig,
+        key: VmKey,
+        ids: Box<[EntityId]>,
+        promised: u64,
+    ) -> Result<Self, ControlError> {
+        let memory_bytes = config.memory_mib * MIB;
+        let layout = MemoryLayout::new(memory_bytes).map_err(|error| refused(config, &error.to_string()))?;
+        let free = hal::memory::frames::counters().free_bytes.saturating_sub(promised);
+        if memory_bytes.saturating_add(HOST_RESERVE_BYTES) > free {
+            return Err(ControlError::OutOfMemory { needed: memory_bytes, free });
+        }
+        let mut features = paging::Features::LEAVES_2M;
+        features.set(paging::Features::LEAVES_1G, cpu.capabilities().ept_gib_leaves());
+        let space = GuestSpace::new(features)
+            .map_err(|_| ControlError::OutOfMemory { needed: memory_bytes, free })?;
+        Ok(Self { key, ids, memory_bytes, stage: Stage::Ram(Filling::new(space, &layout.ram())) })
+    }
+
+    /// The numbers of its vCPUs.
+    pub(crate) fn ids(&self) -> &[EntityId] {
+        &self.ids
+    }
+
+    /// Bytes of RAM that are still to be taken.
+    pub(crate) fn missing_bytes(&self) -> u64 {
+        match &self.stage {
+            Stage::Ram(filling) => filling.missing_bytes(),
+            Stage::Load(_) | Stage::Processors(_) | Stage::Failed => 0,
+        }
+    }
+
+    /// Goes on a little.
+    ///
+    /// # Errors
+    /// [`ControlError`]; the build is over then, and dropping it gives back what was taken.
+    pub(crate) fn step(
+        &mut self,
+        core: &mut Core,
+        config: &VmConfig,
+        files: &Files,
+    ) -> Result<Built, ControlError> {
+        let stage = core::mem::replace(&mut self.stage, Stage::Failed);
+        self.stage = match stage {
+            Stage::Ram(filling) => {
+                let missing = filling.missing_bytes();
+                match filling.step() {
+                    Ok(Progress::Going(filling)) => Stage::Ram(filling),
+                    Ok(Progress::Done(space)) => Stage::Load(space),
+                    Err(ram::OutOfMemory) => {
+                        let free = hal::memory::frames::counters().free_bytes;
+                        return Err(ControlError::OutOfMemory { needed: missing.max(arch::PAGE_SIZE), free });
+                    }
+                }
+            }
+            Stage::Load(space) => {
+                let space = Arc::new(space);
+                let entry = load(&space, config, files, self.memory_bytes)?;
+                Stage::Processors(Box::new(self.frame(core, config, space, entry)))
+            }
+            Stage::Processors(mut frame) => {
+                frame.add_processor(core, self.key)?;
+                if frame.bodies.len() == self.ids.len() {
+                    return Ok(Built::Done { ids: core::mem::take(&mut self.ids), bodies: frame.bodies });
+                }
+                Stage::Processors(frame)
+            }
+            Stage::Failed => return Err(ControlError::Failed(String::from("it failed before"))),
+        };
+        Ok(Built::Going)
+    }
+
+    fn frame(&self, core: &Core, config: &VmConfig, space: Arc<GuestSpace>, entry: EntryState) -> Frame {
+        let now = hal::time::now();
+        let (console, serial) = Pipe::ends();
+        let vm = build_vm(core.shared(), &self.ids, space, self.memory_bytes, serial, now);
+        let exclusive = AtomicBool::new(config.class == Class::Exclusive);
+        Frame {
+            vm: Arc::new(vm),
+            outside: Arc::new(Outside { console, exclusive }),
+            cpuid: cpuid_policy(core.cpu(), config),
+            entry,
+            tsc_offset: now.0.wrapping_neg(),
+            bodies: Vec::with_capacity(self.ids.len()),
+        }
+    }
+}
+
+fn build_vm(
+    shared: &'static Shared,
+    ids: &[EntityId],
+    space: Arc<GuestSpace>,
+    memory_bytes: u64,
+    serial: PipeEnd,
+    now: Tsc,
+) -> HostVm {
+    let low = memory_bytes.min(loader_hole_start());
+    let wall_clock_unix_s = crate::clock::unix_seconds();
+    let pc = Pc::new(PcConfig {
+        console: serial,
+        wall_clock_unix_s,
+        memory: MemorySizes { below_4g: low, above_4g: memory_bytes - low },
+    });
+    let inboxes = (0..).zip(ids).map(|(apic_id, _)| Arc::new(Inbox::new(apic_id))).collect();
+    let bell = Bell { shared, ids: ids.into() };
+    let unix = Nanos(wall_clock_unix_s.saturating_mul(1_000_000_000));
+    HostVm::new(space, pc, Clock::new(now, hal::time::tsc_hz()), inboxes, Box::new(bell))
+        .with_wall_clock(unix)
+}
+
+impl Frame {
+    /// Makes the next vCPU. All have the same TSC.
+    fn add_processor(&mut self, core: &mut Core, key: VmKey) -> Result<(), ControlError> {
+        let index = self.bodies.len();
+        let apic_id = u32::try_from(index).unwrap_or(u32::MAX);
+        let cpu = core.empty_cpu();
+        let controls = *cpu.controls();
+        let cpuid = self.cpuid.for_vcpu(apic_id);
+        let mut vmcs = Vmcs::new(cpu, Arc::clone(&self.vm.memory))
+            .map_err(|error| ControlError::Failed(error.to_string()))?;
+        let inbox = Arc::clone(&self.vm.inboxes()[index]);
+        vmcs.attach(Arc::clone(&inbox));
+        let backend =
+            VmxBackend::new(vmcs, controls, cpuid.cr4_allowed(), cpu.capabilities().preemption_timer_shift());
+        let config = VcpuConfig {
+            index,
+            inbox,
+            lapic: lapic_config(&cpuid, apic_id),
+            msrs: MsrState::new(microcode_revision(), cpuid.physical_address_bits()),
+            xcr0_allowed: cpu.xsave_mask(),
+            cpuid,
+            tsc_offset: self.tsc_offset,
+            paravirt: paravirtual_features(cpu),
+        };
+        let state = if index == 0 { cpu_state(&self.entry) } else { CpuState::reset() };
+        let mut vcpu: HostVcpu = Vcpu::new(backend, config, &state);
+        vcpu.backend_mut().vmcs_mut().unload(cpu);
+        let (vm, outside) = (Arc::clone(&self.vm), Arc::clone(&self.outside));
+        self.bodies.push(Box::new(Body {
+            vcpu,
+            vm,
+            outside,
+            key,
+            last_leave: Leave::Halted,
+            charged_ticks: 0,
+        }));
+        Ok(())
+    }
+}
+
+/// Where the RAM below 4 GiB ends at the latest.
+fn loader_hole_start() -> u64 {
+    3 * arch::GIB
+}
+
+fn load(
+    space: &Arc<GuestSpace>,
+    config: &VmConfig,
+    files: &Files,
+    memory_bytes: u64,
+) -> Result<EntryState, ControlError> {
+    let image = |name: &String| match files.get(name) {
+        Some(bytes) => Ok(bytes),
+        None => Err(refused(config, &alloc::format!("`{name}` is not in the boot archive"))),
+    };
+    let kernel = image(&config.kernel)?;
+    let initramfs = match &config.initramfs {
+        Some(name) => Some(Image { name, bytes: image(name)? }),
+        None => None,
+    };
+    let description = VmDescription {
+        memory_bytes,
+        vcpus: NonZeroU8::new(config.vcpus).unwrap_or(NonZeroU8::MIN),
+        kernel: Image { name: &config.kernel, bytes: kernel },
+        boot: match config.boot {
+            Boot::Detect => None,
+            Boot::Linux => Some(BootProtocol::Linux),
+            Boot::Pvh => Some(BootProtocol::Pvh),
+        },
+        initramfs,
+        cmdline: &config.cmdline,
+    };
+    loader::load(&**space, &description).map_err(|error| refused(config, &error.to_string()))
+}
+
+fn refused(config: &VmConfig, why: &str) -> ControlError {
+    ControlError::Refused(alloc::format!("vm \"{}\": {why}", config.name))
+}
+
+/// What of KVM's paravirtual interface guests are offered.
+const fn paravirtual_features(cpu: &VmxCpu) -> Features {
+    if cpu.controls().has_apicv() { Features::HARDWARE_APIC } else { Features::SOFTWARE_APIC }
+}
+
+fn cpuid_policy(cpu: &VmxCpu, config: &VmConfig) -> CpuidPolicy {
+    let host = |leaf, subleaf| {
+        let leaf = hal::cpu::cpuid(leaf, subleaf);
+        Leaf { eax: leaf.eax, ebx: leaf.ebx, ecx: leaf.ecx, edx: leaf.edx }
+    };
+    let config = CpuidConfig {
+        tsc_hz: hal::time::tsc_hz(),
+        xcr0_allowed: cpu.xsave_mask(),
+        rdtscp: cpu.controls().has_secondary(Secondary::RDTSCP),
+        invpcid: cpu.controls().has_secondary(Secondary::INVPCID),
+        vcpus: config.vcpus,
+        apic_id: 0,
+        paravirt_features: paravirtual_features(cpu).bits(),
+        // Cores of their own can be taken away at run time, so no vCPU may count on never being preempted.
+        paravirt_hints: Hints::empty().bits(),
+    };
+    CpuidPolicy::new(&host, &config)
+}
+
+fn lapic_config(cpuid: &CpuidPolicy, apic_id: u32) -> lapic::Config {
+    let tsc_hz = NonZeroU64::new(hal::time::tsc_hz()).unwrap_or(NonZeroU64::MIN);
+    let crystal_hz = NonZeroU64::new(cpuid.crystal_hz()).unwrap_or(tsc_hz);
+    lapic::Config {
+        id: apic_id,
+        role: if apic_id == 0 { Role::Bootstrap } else { Role::Application },
+        features: lapic::Features::X2APIC | lapic::Features::TSC_DEADLINE,
+        timer_rate: TimerRate::new(crystal_hz, tsc_hz),
+        shortest_period: Tsc(u64::try_from(
+            u128::from(tsc_hz.get()) * u128::from(SHORTEST_TIMER_PERIOD_NS) / 1_000_000_000,
+        )
+        .unwrap_or(u64::MAX)),
+        physical_address_bits: cpuid.physical_address_bits(),
+    }
+}
+
+/// The host's microcode revision, which guests read to know which errata are mended.
+fn microcode_revision() -> u32 {
+    hal::msr::try_read(arch::Msr::BIOS_SIGN_ID).and_then(|raw| u32::try_from(raw >> 32).ok()).unwrap_or(0)
+}
+
+/// The processor's first state, from what the boot protocol asks for; the rest as after reset.
+fn cpu_state(entry: &EntryState) -> CpuState {
+    let mut gprs = entry.gprs;
+    gprs.set(Gpr::Rsp, entry.rsp);
+    CpuState {
+        gprs,
+        rip: entry.rip,
+        rflags: RFlags::from_bits_retain(entry.rflags),
+        cr0: Cr0Flags::from_bits_retain(entry.cr0),
+        cr3: entry.cr3,
+        cr4: Cr4Flags::from_bits_retain(entry.cr4),
+        efer: EferFlags::from_bits_retain(entry.efer),
+        segments: SegmentRegister::ALL.map(|register| entry.segment(register)),
+        gdtr: entry.gdtr,
+        idtr: entry.idtr,
+        interruptibility: Interruptibility::empty(),
+        ..CpuState::reset()
+    }
+}

@@ -1,0 +1,220 @@
+//! Somebody comes to a core's queue.
+//!
+//! Who comes keeps what it has paid, within limits around what those have paid who are there: who slept long is one round
+//! behind them and no more, so that sleep earns a quick start but no store of time; and who comes from cores that it has
+//! nothing to do with any more is neither far behind nor far ahead.
+
+use crate::current::{Current, Toll};
+use crate::entity::{Awaits, Entity};
+use crate::heap::Entry;
+use crate::queue::{Phase, Queue};
+use crate::scheduler::Scheduler;
+use crate::spec::{Class, EntityId};
+use arch::Tsc;
+
+/// Rounds that one who slept may be behind those who are here.
+const SLEEPER_CREDIT: u64 = 1;
+/// The same for the latency class.
+const LATENCY_CREDIT: u64 = 2;
+/// [Strides](Queue::stride) that one who slept may be ahead.
+const SLEEPER_DEBT: u64 = 4;
+/// Strides that one who comes from another core may be behind or ahead.
+const SPREAD: u64 = 16;
+/// After so many rounds one who woke gets its first turn, whoever has paid less.
+const PATIENCE: u64 = 4;
+/// How many held entities are let go at once.
+const RELEASES: u32 = 8;
+
+/// How an entity comes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Arrival {
+    /// It woke. Those who wait elsewhere have paid so much at least.
+    Woken { others: u64 },
+    /// Its cap lets it run again.
+    Released,
+    /// From another core, where it waited or ran.
+    Moved,
+}
+
+/// Whether the core must be told to ask again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use]
+pub(crate) enum Call {
+    Needed,
+    Unneeded,
+}
+
+impl Queue {
+    /// Takes an entity in, which has the core of this queue as its home from now on as far as the caller sees to it.
+    pub(crate) fn admit(
+        &mut self,
+        s: &Scheduler,
+        id: EntityId,
+        entity: &mut Entity,
+        arrival: Arrival,
+        now: Tsc,
+    ) -> Call {
+        if let Some(budget) = &mut entity.budget {
+            budget.refresh(now, s.turns.period);
+            if budget.left <= 0 {
+                return self.hold(id, entity, now);
+            }
+        }
+        let entities = self.runnable() + 1;
+        let weight = self.weight + u64::from(entity.weight.get());
+        let round = s.turns.virtual_round(entities, weight);
+        self.meet(entity, arrival, round, now);
+        match arrival {
+            Arrival::Woken { .. } | Arrival::Released => entity.since = now,
+            Arrival::Moved => {}
+        }
+        if entity.awaits == Awaits::FirstTurn {
+            let due = entity.since + Tsc(PATIENCE * s.turns.round(entities));
+            self.line.join(&s.table, id, due);
+        }
+        let entry = Entry { key: entity.progress.at, id, reach: entity.reach };
+        self.weight = weight;
+        #[cfg(test)]
+        {
+            self.arrivals += 1;
+        }
+        self.enqueue(s, entry);
+        self.show_load(s);
+        self.call(s, entry.key, entity.class, round, now)
+    }
+
+    /// Brings what one who comes has paid within the limits.
+    fn meet(&mut self, entity: &mut Entity, arrival: Arrival, round: u64, now: Tsc) {
+        let stride = round + self.grain;
+        let credit = match entity.class {
+            Class::Latency => LATENCY_CREDIT * round,
+            Class::Normal | Class::Exclusive => SLEEPER_CREDIT * round,
+        };
+        let base = self.base(now);
+        let (low, high) = match arrival {
+            // Nobody is here to compare it with.
+            Arrival::Moved if self.weight == 0 => (0, u64::MAX),
+            Arrival::Woken { .. } | Arrival::Released if self.weight == 0 => {
+                (self.floor.saturating_sub(credit), u64::MAX)
+            }
+            Arrival::Moved => (base.saturating_sub(SPREAD * stride), base.saturating_add(SPREAD * stride)),
+            Arrival::Released => (base.saturating_sub(credit), base.saturating_add(SLEEPER_DEBT * stride)),
+            Arrival::Woken { others } => {
+                // Those who are here may happen to be ahead of all others, but to be so far behind would starve them.
+                let fair = base.min(others).max(base.saturating_sub(SPREAD * stride));
+                (fair.saturating_sub(credit), base.saturating_add(SLEEPER_DEBT * stride))
+            }
+        };
+        entity.progress.clamp(low, high);
+        if self.waiting.is_empty() {
+            self.floor = self.floor.min(entity.progress.at);
+        }
+    }
+
+    /// Whether the core must be told that somebody came who has paid `at`.
+    fn call(&mut self, s: &Scheduler, at: u64, class: Class, round: u64, now: Tsc) -> Call {
+        let (entities, weight) = (self.runnable(), self.weight);
+        let is_first = self.waiting.len() == 1;
+        let core = self.core;
+        let Some(current) = &mut self.current else {
+            return match self.phase {
+                Phase::Idle => {
+                    self.phase = Phase::Called;
+                    s.idle.remove(core);
+                    Call::Needed
+                }
+                Phase::Offline | Phase::Called | Phase::Busy => Call::Unneeded,
+            };
+        };
+        let uncharged = current.uncharged(now);
+        let used = current.used.saturating_add(uncharged);
+        match current.toll {
+            Toll::Due => {}
+            Toll::Free => {
+                current.toll = Toll::Due;
+                current.exempt = uncharged;
+                s.front(core).show_running(current.progress.at, current.pace, now);
+            }
+        }
+        if is_first {
+            let turn = s.turns.turn(entities, weight, current.weight, current.class);
+            current.allowed = current.allowed.min(used.saturating_add(turn));
+        }
+        let (margin, guard) = match class {
+            Class::Latency => (0, s.turns.latency_guard),
+            Class::Normal | Class::Exclusive => (round / 4, s.turns.guard),
+        };
+        if at.saturating_add(margin) < current.by(now) {
+            current.allowed = current.allowed.min(guard);
+        }
+        let end = now + Tsc(current.allowed.saturating_sub(used));
+        self.call_by(end)
+    }
+
+    fn call_by(&mut self, end: Tsc) -> Call {
+        if end < self.promised {
+            self.promised = end;
+            Call::Needed
+        } else {
+            Call::Unneeded
+        }
+    }
+
+    /// Keeps an entity until its cap lets it go.
+    fn hold(&mut self, id: EntityId, entity: &mut Entity, now: Tsc) -> Call {
+        let ends = entity.budget.map_or(now, |budget| budget.ends);
+        entity.since = now;
+        self.held.push(Entry { key: ends.0, id, reach: entity.reach });
+        self.call_by(ends)
+    }
+
+    /// Begins the next period of the cap of the running entity, which used it up, if it is time, or else holds it.
+    pub(crate) fn refill_or_hold_current(&mut self, s: &Scheduler, now: Tsc) {
+        let Some(Current { id, .. }) = self.current else { return };
+        let Some(slot) = s.table.slot(id) else { return };
+        let mut entity = slot.entity.lock();
+        let Some(current) = &mut self.current else { return };
+        if let Some(budget) = &mut entity.budget {
+            budget.left = current.left;
+            budget.refresh(now, s.turns.period);
+            current.left = budget.left;
+        }
+        if current.left > 0 {
+            return;
+        }
+        let weight = u64::from(current.weight.get());
+        current.store(&mut entity, now);
+        self.current = None;
+        self.weight -= weight;
+        // It asks just now: it need not be told to.
+        let _ = self.hold(id, &mut entity, now);
+        self.show_load(s);
+    }
+
+    /// Lets those go whose caps allow it.
+    #[inline]
+    pub(crate) fn release_due(&mut self, s: &Scheduler, now: Tsc) {
+        if self.next_release(s, now) <= now {
+            self.release(s, now);
+        }
+    }
+
+    #[cold]
+    fn release(&mut self, s: &Scheduler, now: Tsc) {
+        for _ in 0..RELEASES {
+            if self.next_release(s, now) > now {
+                return;
+            }
+            let Some(entry) = self.held.pop() else { return };
+            let Some(slot) = s.table.slot(entry.id) else { continue };
+            let mut entity = slot.entity.lock();
+            let time = now.since(entity.since);
+            entity.times.held = entity.times.held + time;
+            // The core asks just now: it need not be told to.
+            let _ = self.admit(s, entry.id, &mut entity, Arrival::Released, now);
+            let allowed = s.allowed(&entity);
+            drop(entity);
+            s.offer(allowed);
+        }
+    }
+}

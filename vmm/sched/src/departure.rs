@@ -1,0 +1,78 @@
+//! Somebody goes from a core's queue, or changes there.
+
+use crate::current::UNCAPPED;
+use crate::entity::{Entity, Home};
+use crate::heap::Reach;
+use crate::queue::Queue;
+use crate::scheduler::Scheduler;
+use crate::spec::{CoreId, EntityId, Weight};
+use arch::Tsc;
+
+/// How many of those who wait are looked at for one that may run on the core that asks.
+const SEARCH: usize = 64;
+
+impl Queue {
+    /// Takes the waiting entity at `position` of the heap out.
+    pub(crate) fn take(&mut self, s: &Scheduler, position: usize, weight: Weight) -> Option<EntityId> {
+        let entry = self.waiting.remove(position)?;
+        self.uncount_movable(s, entry.reach);
+        self.line.leave(&s.table, entry.id);
+        self.weight -= u64::from(weight.get());
+        self.show_load(s);
+        Some(entry.id)
+    }
+
+    /// Takes somebody out who may run on `core` and has paid less than `limit`: the first, or else one of the next, who is
+    /// [on its way](Home::Moving) then.
+    pub(crate) fn give(&mut self, s: &Scheduler, core: CoreId, limit: u64) -> Option<EntityId> {
+        // A core that is about to ask takes the last one itself.
+        if self.current.is_none() && self.waiting.len() <= 1 {
+            return None;
+        }
+        let entries = self.waiting.entries().iter().take(SEARCH).enumerate();
+        let mut movable = entries.filter(|(_, entry)| entry.reach == Reach::Movable && entry.key < limit);
+        let (position, id, weight) = movable.find_map(|(position, entry)| {
+            let entity = s.table.slot(entry.id)?.entity.lock();
+            s.allowed(&entity).contains(core).then_some((position, entry.id, entity.weight))
+        })?;
+        s.table.slot(id)?.set_home(Home::Moving);
+        self.times.pushes += 1;
+        self.take(s, position, weight)
+    }
+
+    /// Takes an entity out that waits here or is held here, and says whether it was. Takes time with their number.
+    pub(crate) fn take_out(&mut self, s: &Scheduler, id: EntityId, weight: Weight) -> bool {
+        if let Some(position) = self.waiting.position(id) {
+            return self.take(s, position, weight).is_some();
+        }
+        let held = self.held.position(id).and_then(|position| self.held.remove(position));
+        held.is_some()
+    }
+
+    /// Takes over what changed of an entity that is here and had the weight `old`.
+    pub(crate) fn adjust(&mut self, s: &Scheduler, id: EntityId, old: Weight, entity: &Entity, now: Tsc) {
+        let (old, new) = (u64::from(old.get()), u64::from(entity.weight.get()));
+        if let Some(current) = self.current.as_mut().filter(|current| current.id == id) {
+            current.weight = entity.weight;
+            current.pace = entity.pace;
+            current.class = entity.class;
+            current.reach = entity.reach;
+            current.left = match entity.budget {
+                None => UNCAPPED,
+                // What it ran before the cap is not held against it.
+                Some(budget) => current.left.min(budget.left.saturating_add_unsigned(current.uncharged(now))),
+            };
+            self.weight = self.weight - old + new;
+        } else if let Some(position) = self.waiting.position(id) {
+            if let Some(entry) = self.waiting.entries().get(position).copied() {
+                self.uncount_movable(s, entry.reach);
+            }
+            self.waiting.set_reach(position, entity.reach);
+            self.count_movable(s, entity.reach);
+            self.weight = self.weight - old + new;
+        } else if let Some(position) = self.held.position(id) {
+            self.held.set_reach(position, entity.reach);
+        }
+        self.show_load(s);
+    }
+}

@@ -1,0 +1,12 @@
+//! The scheduler as a whole: on simulated machines, by threads, and by random calls.
+
+mod caps;
+mod crowds;
+mod delays;
+mod exclusive;
+mod load;
+mod machine;
+mod random_calls;
+mod shares;
+mod single_steps;
+mod threads;

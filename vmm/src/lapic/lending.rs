@@ -1,0 +1,80 @@
+//! What of a local APIC the processor keeps while it delivers the guest's interrupts itself.
+//!
+//! SDM Vol. 3C, "APIC Virtualization and Virtual Interrupts". TPR, ISR and IRR are lent to the processor, which changes
+//! them as the guest runs; everything else stays here. IRR goes on as a tray: what arrives waits in it until it is
+//! requested of the processor. TMR is never changed by the processor, so that the one here counts.
+
+use super::{Effect, LocalApic, Mode, State, VectorSet};
+use crate::ApicRegisters;
+use arch::Vector;
+use bus::TriggerMode;
+
+impl LocalApic {
+    /// Whether the processor can stand in for this local APIC: it is in x2APIC mode and enabled by software. A disabled
+    /// one refuses interrupts that the processor would take.
+    #[inline]
+    pub(crate) fn is_lendable(&self) -> bool {
+        self.mode == Mode::X2Apic && self.is_software_enabled()
+    }
+
+    /// Gives away TPR, ISR and IRR.
+    pub(crate) fn lend(&mut self) -> ApicRegisters {
+        let lent = ApicRegisters {
+            task_priority: core::mem::take(&mut self.task_priority),
+            in_service: core::mem::take(&mut self.in_service),
+            requested: core::mem::take(&mut self.requested),
+        };
+        self.recompute();
+        lent
+    }
+
+    /// Takes TPR, ISR and IRR back. What arrived since is requested as well.
+    pub(crate) fn take_back(&mut self, lent: &ApicRegisters) {
+        self.task_priority = lent.task_priority;
+        self.in_service = lent.in_service;
+        self.requested = self.requested.union(lent.requested);
+        self.recompute();
+    }
+
+    /// Empties the tray.
+    #[inline]
+    pub(crate) fn take_requested(&mut self) -> VectorSet {
+        let requested = core::mem::take(&mut self.requested);
+        self.refresh();
+        requested
+    }
+
+    /// IRR, or the tray.
+    #[inline]
+    pub(crate) const fn requested(&self) -> VectorSet {
+        self.requested
+    }
+
+    /// TMR.
+    #[inline]
+    pub(crate) const fn triggered(&self) -> VectorSet {
+        self.triggered
+    }
+
+    /// The processor ended the interrupt `vector`.
+    pub(crate) fn ended_by_processor(&self, vector: Vector) -> Effect {
+        if self.triggered.contains(vector) && !self.suppresses_eoi() {
+            Effect::BroadcastEoi(vector)
+        } else {
+            Effect::None
+        }
+    }
+
+    /// The guest sent itself `vector`, which the processor leaves to us.
+    #[cold]
+    pub(crate) fn self_ipi(&mut self, vector: Vector) {
+        self.send_to_self(vector, TriggerMode::Edge);
+    }
+
+    /// The state of a local APIC that lent `lent`.
+    pub(crate) fn save_with(&self, lent: &ApicRegisters) -> State {
+        let mut whole = self.clone();
+        whole.take_back(lent);
+        whole.save()
+    }
+}
