@@ -1,9 +1,11 @@
-//! From a boot loader's 32-bit protected mode to Rust in long mode.
+//! From a boot loader's 32-bit protected mode, or a startup IPI's real mode, to Rust in long mode.
 //!
 //! Two ways in, one entry: PVH (Xen, "x86/HVM direct boot ABI": an ELF note of type `XEN_ELFNOTE_PHYS32_ENTRY`, EBX
 //! holds the address of `hvm_start_info`) and Multiboot2 ("Multiboot2 Specification", "I386 machine state": EAX holds a
 //! magic number, EBX the address of the information structure). QEMU, KVM and Craton use the first; GRUB, for a run
 //! without any hypervisor, the second.
+//!
+//! The other CPUs come by the startup IPI (SDM Vol. 3A, "Multiple-Processor Initialization") and share the page tables.
 //!
 //! The first 4 GiB are mapped one to one with 2 MiB pages; everything above is left unmapped for the page-fault tests.
 
@@ -11,6 +13,34 @@ use core::arch::global_asm;
 
 global_asm!(
     r#"
+    // From 32-bit protected mode with any segments to `target` in long mode. Changes EAX, ECX, EDX.
+    .macro long_mode target
+    movl %cr4, %eax
+    orl $0x20, %eax                 // PAE
+    movl %eax, %cr4
+    movl $boot_pml4, %eax
+    movl %eax, %cr3
+    movl $0xc0000080, %ecx          // IA32_EFER: LME, NXE
+    rdmsr
+    orl $0x900, %eax
+    wrmsr
+    movl %cr0, %eax
+    andl $0x9fffffff, %eax          // caches on
+    orl $0x80010001, %eax           // PG, WP, PE
+    movl %eax, %cr0
+    lgdtl boot_gdt_pointer
+    ljmpl $0x08, $\target
+    .endm
+
+    .macro data_segments
+    movl $0x10, %eax
+    movl %eax, %ds
+    movl %eax, %es
+    movl %eax, %fs
+    movl %eax, %gs
+    movl %eax, %ss
+    .endm
+
     .section .multiboot2, "ax"
     .balign 8
 multiboot2_header:
@@ -67,35 +97,66 @@ testkit_entry32:
     decl %ecx
     jnz 4b
 
-    movl %cr4, %eax
-    orl $0x20, %eax                 // PAE
-    movl %eax, %cr4
-    movl $boot_pml4, %eax
-    movl %eax, %cr3
-    movl $0xc0000080, %ecx          // IA32_EFER: LME, NXE
-    rdmsr
-    orl $0x900, %eax
-    wrmsr
-    movl %cr0, %eax
-    andl $0x9fffffff, %eax          // caches on
-    orl $0x80010001, %eax           // PG, WP, PE
-    movl %eax, %cr0
-    lgdtl boot_gdt_pointer
-    ljmpl $0x08, $testkit_entry64
+    long_mode testkit_entry64
 
     .code64
 testkit_entry64:
-    movl $0x10, %eax
-    movl %eax, %ds
-    movl %eax, %es
-    movl %eax, %fs
-    movl %eax, %gs
-    movl %eax, %ss
+    data_segments
     leaq boot_stack_top(%rip), %rsp
     xorl %ebp, %ebp
     movl %edi, %edi
     movl %esi, %esi
     call testkit_start
+    ud2
+
+    // Where a startup IPI begins. This part is copied to `startup::PAGE`, so it names itself only by offsets.
+    .code16
+    .global testkit_startup
+testkit_startup:
+    cli
+    cld
+    movw %cs, %di                   // the page that the IPI named, for the report
+    movw %di, %ds
+    lgdtl (startup_gdt_pointer - testkit_startup)
+    movl %cr0, %eax
+    orl $1, %eax
+    movl %eax, %cr0
+    ljmpl $0x20, $startup_entry32
+startup_gdt_pointer:
+    .short boot_gdt_end - boot_gdt - 1
+    .long boot_gdt
+    .balign 16
+    .global testkit_startup_iret
+testkit_startup_iret:               // what real mode does about an NMI
+    iretw
+    .global testkit_startup_end
+testkit_startup_end:
+
+    .code32
+startup_entry32:
+    movl $0x10, %eax
+    movl %eax, %ds
+    movl %eax, %ss
+    long_mode startup_entry64
+
+    .code64
+startup_entry64:
+    data_segments
+    movl $1, %eax
+    cpuid
+    shrl $24, %ebx                  // initial APIC id
+    movzbl {slots}(%rbx), %eax
+    cmpl ${most}, %eax
+    jb 5f
+4:  hlt                             // not in the firmware's table
+    jmp 4b
+5:  movzwl %di, %esi
+    movl %eax, %edi
+    incl %eax
+    imulq ${stack}, %rax, %rax
+    leaq startup_stacks(%rax), %rsp
+    xorl %ebp, %ebp
+    call {ap}
     ud2
 
     .section .data.boot, "aw"
@@ -105,6 +166,13 @@ boot_gdt:
     .quad 0x00af9b000000ffff        // 0x08: 64-bit code
     .quad 0x00cf93000000ffff        // 0x10: data
     .quad 0x00cf13000000ffff        // 0x18: data, not present
+    .quad 0x00cf9b000000ffff        // 0x20: 32-bit code
+    .quad 0x00cffb000000ffff        // 0x28: 32-bit code, ring 3
+    .quad 0x00cff3000000ffff        // 0x30: data, ring 3
+    .global testkit_tss_descriptor
+testkit_tss_descriptor:
+    .quad 0                         // 0x38: task state, written by who needs it
+    .quad 0
 boot_gdt_end:
 boot_gdt_pointer:
     .short boot_gdt_end - boot_gdt - 1
@@ -118,81 +186,18 @@ boot_pd:   .skip 4 * 4096
     .skip 64 * 1024
 boot_stack_top:
     .skip 16
+startup_stacks:
+    .skip {most} * {stack}
 "#,
+    slots = sym super::startup::SLOT_OF_APIC_ID,
+    most = const super::percpu::MAX,
+    stack = const STARTUP_STACK,
+    ap = sym super::startup::enter,
     options(att_syntax)
 );
 
-/// Size of the copy that is kept of the command line; what is longer is cut.
-const COMMAND_LINE_MAX: usize = 256;
-
-/// The command line, copied out of the loader's memory.
-pub(crate) struct CommandLine {
-    bytes: [u8; COMMAND_LINE_MAX],
-    length: usize,
-}
-
-impl CommandLine {
-    /// The value of `key=` in the command line, if it is there.
-    pub(crate) fn value_of(&self, key: &str) -> Option<&str> {
-        let line = core::str::from_utf8(&self.bytes[..self.length]).ok()?;
-        line.split_ascii_whitespace().find_map(|word| word.strip_prefix(key)?.strip_prefix('='))
-    }
-}
-
-/// Finds the command line in the structure that the loader left at `info`.
-///
-/// `magic` is the loader's EAX: it tells Multiboot2 apart; everything else is taken for PVH.
-pub(crate) fn command_line(info: u64, magic: u64) -> CommandLine {
-    const MULTIBOOT2_MAGIC: u64 = 0x36d7_6289;
-    const PVH_MAGIC: u32 = 0x336e_c578;
-    let address = if magic == MULTIBOOT2_MAGIC {
-        multiboot2_command_line(info)
-    } else if read_u32(info) == PVH_MAGIC {
-        // `hvm_start_info.cmdline_paddr`.
-        Some(read_u64(info + 24)).filter(|&address| address != 0)
-    } else {
-        None
-    };
-    let mut line = CommandLine { bytes: [0; COMMAND_LINE_MAX], length: 0 };
-    let Some(address) = address else { return line };
-    for (byte, at) in line.bytes.iter_mut().zip(address..) {
-        *byte = read_u8(at);
-        if *byte == 0 {
-            break;
-        }
-        line.length += 1;
-    }
-    line
-}
-
-/// Address of the string in the command line tag (type 1) of a Multiboot2 information structure.
-fn multiboot2_command_line(info: u64) -> Option<u64> {
-    let end = info + u64::from(read_u32(info));
-    let mut tag = info + 8;
-    while tag < end {
-        let size = u64::from(read_u32(tag + 4)).max(8);
-        match read_u32(tag) {
-            0 => return None,
-            1 => return Some(tag + 8),
-            _ => tag += size.next_multiple_of(8),
-        }
-    }
-    None
-}
-
-fn read_u8(address: u64) -> u8 {
-    let at = usize::try_from(address).ok().filter(|at| (1..1 << 32).contains(at)).expect("mapped memory");
-    // SAFETY: the first 4 GiB are mapped, any value is a valid u8, and the loader's structures are nobody's Rust object.
-    unsafe { core::ptr::read_volatile(core::ptr::with_exposed_provenance(at)) }
-}
-
-fn read_u32(address: u64) -> u32 {
-    u32::from_le_bytes(core::array::from_fn(|i| read_u8(address + i as u64)))
-}
-
-fn read_u64(address: u64) -> u64 {
-    u64::from_le_bytes(core::array::from_fn(|i| read_u8(address + i as u64)))
-}
+/// Bytes of stack of a CPU other than the first.
+const STARTUP_STACK: usize = 16 * 1024;
 
 /// Where the boot code calls into Rust: `info` and `magic` are the loader's EBX and EAX.
 #[unsafe(no_mangle)]

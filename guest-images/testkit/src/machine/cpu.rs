@@ -1,7 +1,7 @@
 //! Instructions and registers: ports, MSRs, CPUID, device memory, interrupt flag.
 //!
-//! Why these functions are safe to call: the guest is one thread that owns its machine, no device is ever given an address
-//! to write to, and each function reaches only registers whose change cannot touch memory that Rust knows.
+//! Why these functions are safe to call: the guest owns its machine, no device is ever given an address to write to, and
+//! each function reaches only registers whose change cannot touch memory that Rust knows.
 
 use core::arch::asm;
 
@@ -14,6 +14,8 @@ pub(crate) enum Msr {
     ApicBase,
     /// IA32_TSC_DEADLINE.
     TscDeadline,
+    /// IA32_GS_BASE.
+    GsBase,
     /// An x2APIC register, by its xAPIC offset.
     X2Apic(u16),
 }
@@ -24,6 +26,7 @@ impl Msr {
         match self {
             Self::ApicBase => 0x1b,
             Self::TscDeadline => 0x6e0,
+            Self::GsBase => 0xc000_0101,
             Self::X2Apic(offset) => 0x800 + u32::from(offset >> 4),
         }
     }
@@ -43,7 +46,7 @@ pub(crate) fn read_msr(msr: Msr) -> u64 {
 #[inline(always)]
 pub(crate) fn write_msr(msr: Msr, value: u64) {
     let [low, high] = halves(value);
-    // SAFETY: the registers in `Msr` steer the local APIC only.
+    // SAFETY: the registers in `Msr` steer the local APIC, and the GS base is `percpu`'s alone.
     unsafe {
         asm!("wrmsr", in("ecx") msr.number(), in("eax") low, in("edx") high, options(nostack));
     }
@@ -222,6 +225,21 @@ pub(crate) fn wait_for_interrupt() {
     unsafe {
         asm!("sti", "hlt", "cli", options(nostack));
     }
+}
+
+/// PAUSE.
+pub(crate) fn pause() {
+    core::hint::spin_loop();
+}
+
+/// The time stamp counter, not before all earlier loads are done.
+pub(crate) fn rdtsc_ordered() -> u64 {
+    let (low, high): (u32, u32);
+    // SAFETY: LFENCE waits, RDTSC reads a counter.
+    unsafe {
+        asm!("lfence", "rdtsc", out("eax") low, out("edx") high, options(nostack));
+    }
+    u64::from(high) << 32 | u64::from(low)
 }
 
 /// Sets the task priority (CR8), 0 to 15: interrupts of that class and below wait.

@@ -5,6 +5,7 @@
 //! everybody: this program and whoever runs below it.
 
 use core::arch::asm;
+use core::sync::atomic::AtomicU64;
 
 use super::cpu::{Mmio, Msr, disable_interrupts, rdtsc, write_msr};
 use super::trap::counter_of;
@@ -135,6 +136,28 @@ pub(crate) fn spin_until(vector: u8, arm: impl FnOnce(), limit: u64) -> Option<T
     }
     let total = rdtsc() - start;
     (left != 0).then(|| Tick { total, waiting: (limit - left) * INSTRUCTIONS_A_ROUND })
+}
+
+/// Spins until `word` is no longer `value`, or `limit` rounds have passed (`None`); the instructions that it took.
+pub(crate) fn spin_while(word: &AtomicU64, value: u64, limit: u64) -> Option<u64> {
+    const INSTRUCTIONS_A_ROUND: u64 = 4;
+    let left: u64;
+    // SAFETY: reads one word that others may write.
+    unsafe {
+        asm!(
+            "2:",
+            "cmp [{word}], {value}",
+            "jne 3f",
+            "dec {left}",
+            "jnz 2b",
+            "3:",
+            word = in(reg) word.as_ptr(),
+            value = in(reg) value,
+            left = inout(reg) limit => left,
+            options(nostack)
+        );
+    }
+    (left != 0).then(|| (limit - left) * INSTRUCTIONS_A_ROUND)
 }
 
 /// Arms the TSC deadline `delay` ahead, halts, and tells how long after the deadline the program ran again.

@@ -5,7 +5,14 @@
 #![expect(unsafe_code, reason = "a bare-metal program enters, traps and touches devices through assembly")]
 
 pub(crate) mod boot;
+pub(crate) mod call;
 pub(crate) mod cpu;
+pub(crate) mod endless;
+pub(crate) mod hostile;
 pub(crate) mod measure;
+pub(crate) mod percpu;
+pub(crate) mod physical;
 pub(crate) mod provoke;
+pub(crate) mod startup;
 pub(crate) mod trap;
+pub(crate) mod window;

@@ -6,8 +6,10 @@
 //! Source: SDM Vol. 3A, "Interrupt and Exception Handling".
 
 use core::arch::{asm, global_asm};
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
+use super::call::Call;
+use super::percpu;
 use crate::apic;
 
 /// An exception as the handler saw it.
@@ -23,17 +25,11 @@ pub(crate) struct Trap {
     pub(crate) cr2: u64,
 }
 
-/// Where a fault inside the running probe continues; 0 outside of probes.
-pub(crate) static PROBE_RESUME: AtomicU64 = AtomicU64::new(0);
-/// Address of the probed instructions.
-pub(crate) static PROBE_START: AtomicU64 = AtomicU64::new(0);
-static TRAP_VECTOR: AtomicU64 = AtomicU64::new(0);
-static TRAP_ERROR: AtomicU64 = AtomicU64::new(0);
-static TRAP_RIP: AtomicU64 = AtomicU64::new(0);
-static TRAP_CR2: AtomicU64 = AtomicU64::new(0);
-
-static INTERRUPTS: [AtomicU64; 256] = [const { AtomicU64::new(0) }; 256];
-static INTERRUPT_RIP: AtomicU64 = AtomicU64::new(0);
+/// Interrupts of this vector are handed to [`on_flush`]'s function, in the handler.
+pub(crate) const FLUSH_VECTOR: u8 = 0xa0;
+static ON_NMI: Call<()> = Call::none();
+static ON_FLUSH: Call<()> = Call::none();
+static DEBUG_IGNORED: AtomicBool = AtomicBool::new(false);
 
 /// Runs instructions that may fault, with the operands of `asm!`; `Err` is the exception.
 ///
@@ -45,15 +41,15 @@ macro_rules! probe {
         unsafe {
             core::arch::asm!(
                 "lea {probe_scratch}, [rip + 3f]",
-                "mov qword ptr [rip + {probe_resume}], {probe_scratch}",
+                "mov qword ptr gs:[{probe_resume}], {probe_scratch}",
                 "lea {probe_scratch}, [rip + 2f]",
-                "mov qword ptr [rip + {probe_start}], {probe_scratch}",
+                "mov qword ptr gs:[{probe_start}], {probe_scratch}",
                 "2:",
                 $($instruction,)+
                 "3:",
                 probe_scratch = out(reg) _,
-                probe_resume = sym $crate::machine::trap::PROBE_RESUME,
-                probe_start = sym $crate::machine::trap::PROBE_START,
+                probe_resume = const $crate::machine::percpu::PROBE_RESUME,
+                probe_start = const $crate::machine::percpu::PROBE_START,
                 $($($operands)*)?
             );
         }
@@ -64,30 +60,41 @@ pub(crate) use probe;
 
 /// Ends a probe: `Err` when an exception was written down since it began.
 pub(crate) fn finish_probe() -> Result<(), Trap> {
-    if PROBE_RESUME.swap(0, Relaxed) != 0 {
+    let cpu = percpu::this();
+    if cpu.probe_resume.swap(0, Relaxed) != 0 {
         return Ok(());
     }
     Err(Trap {
-        vector: TRAP_VECTOR.load(Relaxed),
-        error: TRAP_ERROR.load(Relaxed),
-        rip_offset: TRAP_RIP.load(Relaxed).wrapping_sub(PROBE_START.load(Relaxed)).cast_signed(),
-        cr2: TRAP_CR2.load(Relaxed),
+        vector: cpu.trap_vector.load(Relaxed),
+        error: cpu.trap_error.load(Relaxed),
+        rip_offset: cpu.trap_rip.load(Relaxed).wrapping_sub(cpu.probe_start.load(Relaxed)).cast_signed(),
+        cr2: cpu.trap_cr2.load(Relaxed),
     })
 }
 
-/// How often the interrupt `vector` was handled.
+/// How often this CPU handled the interrupt `vector`.
 pub(crate) fn interrupts(vector: u8) -> u64 {
-    INTERRUPTS[usize::from(vector)].load(Relaxed)
+    percpu::this().interrupts(vector)
 }
 
-/// The address to which the last interrupt's handler returned.
+/// The address to which the last interrupt's handler on this CPU returned.
 pub(crate) fn last_interrupt_return() -> u64 {
-    INTERRUPT_RIP.load(Relaxed)
+    percpu::this().interrupt_rip.load(Relaxed)
 }
 
-/// The counter of `vector`, for a spin loop in assembly.
+/// This CPU's counter of `vector`, for a spin loop in assembly.
 pub(crate) fn counter_of(vector: u8) -> &'static AtomicU64 {
-    &INTERRUPTS[usize::from(vector)]
+    &percpu::this().interrupts[usize::from(vector)]
+}
+
+/// Has `hook` called in every NMI's handler, on whichever CPU. It must not fault.
+pub(crate) fn on_nmi(hook: fn()) {
+    ON_NMI.set(hook);
+}
+
+/// Has `hook` called in the handler of every [`FLUSH_VECTOR`], on whichever CPU. It must not fault.
+pub(crate) fn on_flush(hook: fn()) {
+    ON_FLUSH.set(hook);
 }
 
 /// What the stubs leave on the stack.
@@ -169,19 +176,32 @@ unsafe extern "C" {
 
 /// Non-maskable interrupt.
 const NMI: u64 = 2;
+/// Debug exception.
+const DEBUG: u64 = 1;
 const RFLAGS_TF: u64 = 1 << 8;
+
+/// What happens besides counting when `vector` comes; called before it is acknowledged.
+pub(crate) fn call_hook(vector: u8) {
+    let hook = if vector == FLUSH_VECTOR { &ON_FLUSH } else { &ON_NMI };
+    if let Some(hook) = hook.get() {
+        hook();
+    }
+}
 
 extern "C" fn handle_trap(frame: &mut Frame) {
     if frame.vector >= 32 || frame.vector == NMI {
-        INTERRUPT_RIP.store(frame.rip, Relaxed);
         if let Ok(vector) = u8::try_from(frame.vector) {
-            let counter = counter_of(vector);
-            counter.store(counter.load(Relaxed) + 1, Relaxed);
+            percpu::count_interrupt(vector, frame.rip);
             apic::acknowledge(vector);
         }
         return;
     }
-    let resume = PROBE_RESUME.swap(0, Relaxed);
+    let cpu = percpu::this();
+    if frame.vector == DEBUG && DEBUG_IGNORED.load(Relaxed) {
+        frame.rflags &= !RFLAGS_TF;
+        return;
+    }
+    let resume = cpu.probe_resume.swap(0, Relaxed);
     let cr2: u64;
     // SAFETY: reading CR2 changes nothing.
     unsafe {
@@ -189,15 +209,16 @@ extern "C" fn handle_trap(frame: &mut Frame) {
     }
     assert!(
         resume != 0,
-        "unexpected exception {} error {:#x} rip {:#x} cr2 {cr2:#x}",
+        "unexpected exception {} error {:#x} rip {:#x} cr2 {cr2:#x} on CPU {}",
         frame.vector,
         frame.error,
         frame.rip,
+        cpu.index(),
     );
-    TRAP_VECTOR.store(frame.vector, Relaxed);
-    TRAP_ERROR.store(frame.error, Relaxed);
-    TRAP_RIP.store(frame.rip, Relaxed);
-    TRAP_CR2.store(cr2, Relaxed);
+    cpu.trap_vector.store(frame.vector, Relaxed);
+    cpu.trap_error.store(frame.error, Relaxed);
+    cpu.trap_rip.store(frame.rip, Relaxed);
+    cpu.trap_cr2.store(cr2, Relaxed);
     frame.rip = resume;
     frame.rflags &= !RFLAGS_TF;
 }
@@ -230,12 +251,12 @@ impl Gate {
 /// The table, written once by `install` before interrupts are enabled.
 struct Table(core::cell::UnsafeCell<[Gate; 256]>);
 
-// SAFETY: the guest runs on one CPU, and `install` is the only writer, before anything can interrupt it.
+// SAFETY: `install` is the only writer, before any other CPU runs and before anything can interrupt this one.
 unsafe impl Sync for Table {}
 
 static IDT: Table = Table(core::cell::UnsafeCell::new([Gate { low: 0, high: 0 }; 256]));
 
-/// Fills the interrupt descriptor table and loads it. Called once, first thing.
+/// Fills the interrupt descriptor table, which all CPUs share, and loads it. Called once, first thing.
 pub(crate) fn install() {
     let stubs = (&raw const testkit_trap_stubs).addr() as u64;
     let gates: [Gate; 256] = core::array::from_fn(|vector| Gate::to(stubs + 16 * vector as u64));
@@ -243,6 +264,29 @@ pub(crate) fn install() {
     unsafe {
         IDT.0.get().write(gates);
     }
+    load();
+}
+
+/// Has the exception `vector` use the first stack of the task state, on every CPU.
+pub(crate) fn use_interrupt_stack(vector: usize) {
+    const FIRST_STACK: u64 = 1 << 32;
+    let table: *mut Gate = IDT.0.get().cast();
+    assert!(vector < 256, "no vector");
+    // SAFETY: in bounds.
+    let gate = unsafe { table.add(vector) };
+    // SAFETY: the gate was written by `install`; the CPU only reads it.
+    let Gate { low, high } = unsafe { gate.read_volatile() };
+    // SAFETY: no exception of `vector` is under way.
+    unsafe { gate.write_volatile(Gate { low: low | FIRST_STACK, high }) };
+}
+
+/// Has debug exceptions outside of probes do nothing but clear the trap flag.
+pub(crate) fn ignore_debug_exceptions() {
+    DEBUG_IGNORED.store(true, Relaxed);
+}
+
+/// Has this CPU use the table.
+pub(crate) fn load() {
     let mut pointer = [0u8; 10];
     pointer[..2].copy_from_slice(&0xfffu16.to_le_bytes());
     pointer[2..].copy_from_slice(&(IDT.0.get().addr() as u64).to_le_bytes());

@@ -1,14 +1,24 @@
 //! What each way out of a guest costs.
 //!
 //! Each line is `bench: OPERATION INSTRUCTIONS`, the time stamp counter's ticks per round trip with the loop around it;
-//! `bench: skip OPERATION` where this machine has no such thing. On Bochs the counter ticks once per instruction.
+//! `bench: skip OPERATION` where this machine has no such thing. On Bochs the counter ticks once per instruction; with
+//! several processors, once for each that all of them together have executed on average. So `OPERATION-waiting` says how
+//! many instructions of an operation that two processors are about were executed in loops that wait for the other one.
 
-use super::{Verdict, expect};
-use crate::apic::{self, IPI_VECTOR, SelfInterrupt, TIMER_VECTOR, TimerMode};
+use core::sync::atomic::{
+    AtomicBool, AtomicU64,
+    Ordering::{Acquire, Release},
+};
+
+use super::{Failure, Verdict, expect};
+use crate::apic::{self, IPI_VECTOR, TIMER_VECTOR, TimerMode};
 use crate::console::{SCRATCH, report};
-use crate::machine::cpu::{Mmio, rdtsc};
-use crate::machine::measure::{self, Tick, spin_until};
+use crate::ipi::{self, Kind, SelfInterrupt};
+use crate::machine::cpu::{Mmio, rdtsc, wait_for_interrupt};
+use crate::machine::measure::{self, Tick, spin_until, spin_while};
+use crate::machine::percpu::{self, PerCpu};
 use crate::machine::provoke;
+use crate::{options, smp};
 
 /// A port that the PC platform keeps for firmware's progress codes: written, never answered.
 const POST_PORT: u16 = 0x80;
@@ -19,6 +29,8 @@ const IOAPIC_WINDOW: u8 = 0x10;
 const TICK_DELAY: u64 = 100_000;
 /// Interrupts per figure.
 const TICKS: u64 = 100;
+/// Interrupts that are not counted.
+const WARM_UP: u64 = 4;
 /// Rounds of a waiting loop before an interrupt is given up.
 const PATIENCE: u64 = 10_000_000;
 
@@ -38,7 +50,7 @@ pub(super) fn bench() -> Verdict {
     line("mmio-read-ioapic-index", || measure::mmio_read(Mmio::IoApic, IOAPIC_INDEX));
     line("mmio-write-ioapic-index", || measure::mmio_write(Mmio::IoApic, IOAPIC_INDEX));
     line("mmio-read-ioapic-window", || measure::mmio_read(Mmio::IoApic, IOAPIC_WINDOW));
-    let ipi = || apic::send_to_self(SelfInterrupt::Fixed(IPI_VECTOR));
+    let ipi = || ipi::send_to_self(SelfInterrupt::Fixed(IPI_VECTOR));
     if let Some(ticks) = average(|| spin_until(IPI_VECTOR, ipi, PATIENCE)) {
         report!("bench: self-ipi {ticks}");
     }
@@ -57,7 +69,163 @@ pub(super) fn bench() -> Verdict {
         report!("bench: skip hlt-wake");
     }
     apic::stop_timer();
+    if smp::count() > 1 {
+        between_cpus()?;
+    } else {
+        report!("bench: skip ipi-round-trip");
+        report!("bench: skip ipi-wake");
+    }
     report!("bench: done");
+    Ok(())
+}
+
+/// Whether the other CPU's job is over.
+static IS_OVER: AtomicBool = AtomicBool::new(false);
+/// How often the other CPU has gone to sleep, and when it last woke, in TSC ticks.
+static SLEEPS: AtomicU64 = AtomicU64::new(0);
+static WOKE: AtomicU64 = AtomicU64::new(0);
+/// Instructions of the other CPU's waiting loops.
+static WAITED: AtomicU64 = AtomicU64::new(0);
+
+/// An interrupt to a CPU that runs and one back; an interrupt to a CPU that sleeps, until it executes.
+fn between_cpus() -> Verdict {
+    let other = start_answering()?;
+    let call = || ipi::send(smp::only(other), Kind::Fixed(IPI_VECTOR));
+    let (mut sum, mut waiting, mut waited_there) = (0, 0, 0);
+    for round in 0..TICKS + WARM_UP {
+        if round == WARM_UP {
+            (sum, waiting, waited_there) = (0, 0, WAITED.load(Acquire));
+        }
+        let Some(trip) = spin_until(IPI_VECTOR, call, PATIENCE) else {
+            return expect("answers of the other CPU", round, TICKS);
+        };
+        sum += trip.total;
+        waiting += trip.waiting;
+    }
+    waiting += WAITED.load(Acquire) - waited_there;
+    report!("bench: ipi-round-trip {}", sum / TICKS);
+    report!("bench: ipi-round-trip-waiting {}", waiting / TICKS);
+    IS_OVER.store(true, Release);
+    call();
+    smp::join(other)?;
+
+    IS_OVER.store(false, Release);
+    SLEEPS.store(0, Release);
+    smp::give(other, sleep);
+    let (mut sum, mut waiting) = (0, 0);
+    for round in 0..TICKS + WARM_UP {
+        if round == WARM_UP {
+            (sum, waiting) = (0, 0);
+        }
+        smp::wait_until(|| SLEEPS.load(Acquire) > round);
+        // It says so before it sleeps.
+        smp::settle();
+        WOKE.store(0, Release);
+        let start = rdtsc();
+        call();
+        let Some(waited) = spin_while(&WOKE, 0, PATIENCE) else {
+            return expect("wake-ups of the other CPU", round, TICKS);
+        };
+        sum += WOKE.load(Acquire).saturating_sub(start);
+        waiting += waited;
+    }
+    report!("bench: ipi-wake {}", sum / TICKS);
+    report!("bench: ipi-wake-waiting {}", waiting / TICKS);
+    IS_OVER.store(true, Release);
+    smp::wait_until(|| {
+        call();
+        other.is_idle()
+    });
+    smp::join(other)
+}
+
+/// Starts the second CPU and has it [`answer`].
+fn start_answering() -> Result<&'static PerCpu, Failure> {
+    let other = percpu::of(1);
+    smp::start(other)?;
+    IS_OVER.store(false, Release);
+    SLEEPS.store(0, Release);
+    smp::give(other, answer);
+    // An interrupt that came before would be counted before it counts.
+    smp::wait_until(|| SLEEPS.load(Acquire) > 0);
+    Ok(other)
+}
+
+/// Run by the other CPU: answers each interrupt with one, awake all the time.
+fn answer() -> Verdict {
+    SLEEPS.store(1, Release);
+    let first = percpu::of(0);
+    while !IS_OVER.load(Acquire) {
+        if let Some(wait) = spin_until(IPI_VECTOR, || {}, PATIENCE) {
+            WAITED.store(WAITED.load(Acquire) + wait.waiting, Release);
+            ipi::send(smp::only(first), Kind::Fixed(IPI_VECTOR));
+        }
+    }
+    Ok(())
+}
+
+/// Run by the other CPU: sleeps, and writes down when it woke.
+fn sleep() -> Verdict {
+    while !IS_OVER.load(Acquire) {
+        SLEEPS.store(SLEEPS.load(Acquire) + 1, Release);
+        wait_for_interrupt();
+        WOKE.store(rdtsc(), Release);
+    }
+    Ok(())
+}
+
+/// Timer interrupts and nothing else, as many as `count=` says: for who counts exits from outside.
+pub(super) fn ticks() -> Verdict {
+    let count = options::EVENTS.get();
+    // Asked once: to ask is an exit.
+    let has_deadline = apic::has_deadline();
+    apic::set_timer(if has_deadline { TimerMode::Deadline } else { TimerMode::OneShot });
+    for tick in 0..count {
+        let arm = || {
+            if has_deadline {
+                apic::arm_deadline(rdtsc() + 20_000);
+            } else {
+                apic::arm_count(20_000);
+            }
+        };
+        if spin_until(TIMER_VECTOR, arm, PATIENCE).is_none() {
+            return expect("timer interrupts", tick, count);
+        }
+    }
+    apic::stop_timer();
+    report!("bench: ticks {count}");
+    Ok(())
+}
+
+/// The same of a timer that is armed once and goes on by itself.
+pub(super) fn periodic_ticks() -> Verdict {
+    let count = options::EVENTS.get();
+    apic::set_timer(TimerMode::Periodic);
+    apic::arm_count(20_000);
+    for tick in 0..count {
+        if spin_until(TIMER_VECTOR, || {}, PATIENCE).is_none() {
+            return expect("timer interrupts", tick, count);
+        }
+    }
+    apic::stop_timer();
+    report!("bench: periodic-ticks {count}");
+    Ok(())
+}
+
+/// Interrupts from one running CPU to another and nothing else, as many as `count=` says; half go each way.
+pub(super) fn ipis() -> Verdict {
+    let count = options::EVENTS.get();
+    let other = start_answering()?;
+    for sent in 0..count / 2 {
+        let call = || ipi::send(smp::only(other), Kind::Fixed(IPI_VECTOR));
+        if spin_until(IPI_VECTOR, call, PATIENCE).is_none() {
+            return expect("answers of the other CPU", sent, count / 2);
+        }
+    }
+    IS_OVER.store(true, Release);
+    ipi::send(smp::only(other), Kind::Fixed(IPI_VECTOR));
+    smp::join(other)?;
+    report!("bench: ipis {count}");
     Ok(())
 }
 

@@ -3,9 +3,9 @@
 //! Source: SDM Vol. 2, "CPUID"; Vol. 1, "Enumeration of CPU Support for XSAVE Features".
 
 use super::{Failure, Verdict, expect, expect_within};
-use crate::apic;
 use crate::console::report;
 use crate::machine::cpu::{Msr, cpuid, rdtsc, read_msr};
+use crate::{apic, chipset};
 
 /// Checks what leaves say about each other and about the machine.
 pub(super) fn consistency() -> Verdict {
@@ -104,7 +104,7 @@ struct Reading {
 }
 
 fn reading() -> Reading {
-    Reading { count: apic::pit_count(), tsc: rdtsc() }
+    Reading { count: chipset::pit_count(), tsc: rdtsc() }
 }
 
 /// Counts TSC ticks while the 8254 counts down for 3.4 ms. A machine that shares its processor is away at times: only
@@ -114,7 +114,7 @@ fn measured_tsc_hz(claimed: u64) -> Result<u64, Failure> {
     const COUNTS: u16 = 0x1000;
     // An eighth of a millisecond, within the tolerance.
     let longest_gap = claimed / 8_000;
-    apic::start_pit(0xffff);
+    chipset::start_pit(0xffff);
     let mut last = reading();
     let mut start: Option<Reading> = None;
     for _ in 0..1_000_000 {

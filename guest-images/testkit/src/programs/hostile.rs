@@ -1,8 +1,9 @@
 //! What a hostile guest does: everything it must not.
 
 use super::{Verdict, exception, expect, expect_fault};
-use crate::apic::{IPI_VECTOR, SelfInterrupt, send_to_self};
+use crate::apic::IPI_VECTOR;
 use crate::console::{SCRATCH, report};
+use crate::ipi::{SelfInterrupt, send_to_self};
 use crate::machine::cpu::{self, in8, in16, in32, out8, out16, out32};
 use crate::machine::provoke::{self, FORBIDDEN, UnknownMsr};
 

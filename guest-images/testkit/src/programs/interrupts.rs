@@ -3,7 +3,8 @@
 //! Source: SDM Vol. 3A, "Advanced Programmable Interrupt Controller (APIC)"; Vol. 2, "STI", "HLT".
 
 use super::{Verdict, expect};
-use crate::apic::{IPI_VECTOR, NMI_VECTOR, SelfInterrupt, send_to_self};
+use crate::apic::{IPI_VECTOR, NMI_VECTOR};
+use crate::ipi::{SelfInterrupt, send_to_self};
 use crate::machine::cpu::{disable_interrupts, enable_interrupts, set_task_priority};
 use crate::machine::measure::{Window, interrupt_window, spin_until};
 use crate::machine::trap::interrupts;

@@ -2,14 +2,26 @@
 
 mod bench;
 mod cpuid;
+mod enemies;
 mod exceptions;
 mod hostile;
 mod interrupts;
+mod ipi_modes;
+mod neighbour;
+mod random;
+mod smp_hlt;
+mod smp_start;
+mod smp_tlb;
+mod smp_tsc;
+mod switches;
+mod time;
 mod timer;
+mod topology;
 
 use crate::console::report;
 use crate::machine::provoke::Provoked;
 use crate::machine::trap::Trap;
+use crate::smp;
 
 /// How a program is over.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -26,16 +38,28 @@ pub(crate) struct Program {
     pub(crate) name: &'static str,
     /// How it is over.
     pub(crate) ending: Ending,
+    /// Whether it needs the local APIC in xAPIC mode; others take the newest that there is.
+    pub(crate) wants_xapic: bool,
+    /// Whether it is about several CPUs: with one alone there is nothing to check.
+    is_for_several: bool,
     body: fn() -> Verdict,
 }
 
 impl Program {
     const fn new(name: &'static str, body: fn() -> Verdict) -> Self {
-        Self { name, ending: Ending::Itself, body }
+        Self { name, ending: Ending::Itself, wants_xapic: false, is_for_several: false, body }
     }
 
     const fn unending(name: &'static str, body: fn() -> Verdict) -> Self {
-        Self { name, ending: Ending::FromOutside, body }
+        Self { name, ending: Ending::FromOutside, wants_xapic: false, is_for_several: false, body }
+    }
+
+    const fn smp(name: &'static str, body: fn() -> Verdict) -> Self {
+        Self { is_for_several: true, ..Self::new(name, body) }
+    }
+
+    const fn in_xapic_mode(self) -> Self {
+        Self { wants_xapic: true, ..self }
     }
 
     /// Runs it and prints the verdict.
@@ -44,7 +68,14 @@ impl Program {
             report!("testkit: {}: go", self.name);
             crate::console::flush();
         }
-        match (self.body)() {
+        if self.is_for_several && smp::count() == 1 {
+            report!("testkit: {}: one CPU, nothing to check", self.name);
+            report!("testkit: {}: ok", self.name);
+            return;
+        }
+        let verdict = (self.body)();
+        smp::stop_others();
+        match verdict {
             Ok(()) => report!("testkit: {}: ok", self.name),
             Err(Failure { what, got, want }) => {
                 report!("testkit: {}: FAIL {what}: got {got:#x}, want {want:#x}", self.name);
@@ -71,7 +102,22 @@ pub(crate) const ALL: &[Program] = &[
     Program::new("unknown-port", hostile::unknown_port),
     Program::new("unknown-mmio", hostile::unknown_mmio),
     Program::new("vmx-instructions", hostile::vmx_instructions),
+    Program::smp("smp-start-xapic", smp_start::smp_start).in_xapic_mode(),
+    Program::smp("smp-start", smp_start::smp_start),
+    Program::smp("ipi-modes-xapic", ipi_modes::ipi_modes).in_xapic_mode(),
+    Program::smp("ipi-modes", ipi_modes::ipi_modes),
+    Program::smp("startup-details", smp_start::first_startup_counts),
+    Program::smp("ipi-details", ipi_modes::details).in_xapic_mode(),
+    Program::smp("smp-tsc", smp_tsc::smp_tsc),
+    Program::smp("smp-tlb", smp_tlb::smp_tlb),
+    Program::smp("smp-hlt", smp_hlt::smp_hlt),
+    Program::smp("cpuid-topology", topology::topology),
     Program::new("bench", bench::bench),
+    Program::new("ticks", bench::ticks),
+    Program::new("periodic-ticks", bench::periodic_ticks),
+    Program::smp("ipis", bench::ipis),
+    Program::smp("switches", switches::switches),
+    Program::new("neighbour", neighbour::neighbour),
     Program::unending("triple-fault", hostile::triple_fault),
     Program::unending("unmapped-jump", hostile::unmapped_jump),
     Program::unending("hlt-if0", hostile::hlt_if0),
@@ -81,16 +127,38 @@ pub(crate) const ALL: &[Program] = &[
     Program::unending("chatter", hostile::chatter),
     Program::unending("ipi-storm", hostile::ipi_storm),
     Program::unending("reset-loop", hostile::reset_loop),
+    Program::unending("ac-loop", enemies::ac_loop),
+    Program::unending("db-loop", enemies::db_loop),
+    Program::unending("ipi-flood", enemies::ipi_flood),
+    Program::unending("init-storm", enemies::init_storm),
+    Program::unending("timer-storm", enemies::timer_storm),
+    Program::unending("wbinvd-loop", enemies::wbinvd_loop),
+    Program::unending("pause-loop", enemies::pause_loop),
+    Program::unending("hlt-wake-race", enemies::hlt_wake_race),
+    Program::unending("cr-flood", enemies::cr_flood),
+    Program::unending("msr-flood", enemies::msr_flood),
+    Program::unending("cpuid-flood", enemies::cpuid_flood),
+    Program::unending("ept-storm", enemies::ept_storm),
+    Program::unending("nmi-games", enemies::nmi_games),
+    Program::unending("bad-xsetbv", enemies::bad_xsetbv),
+    Program::unending("lapic-odd-sizes", enemies::lapic_odd_sizes).in_xapic_mode(),
+    Program::unending("lapic-vectors", enemies::lapic_vectors).in_xapic_mode(),
 ];
 
+/// The program called `name`.
+pub(crate) fn named(name: &str) -> Option<&'static Program> {
+    ALL.iter().find(|program| program.name == name)
+}
+
 /// What a check saw and what it wanted.
+#[derive(Clone, Copy)]
 pub(crate) struct Failure {
     /// The check.
-    what: &'static str,
+    pub(crate) what: &'static str,
     /// What came out.
-    got: u64,
+    pub(crate) got: u64,
     /// What should have.
-    want: u64,
+    pub(crate) want: u64,
 }
 
 /// A program's result.

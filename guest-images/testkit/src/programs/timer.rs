@@ -3,7 +3,8 @@
 //! Source: SDM Vol. 3A, "APIC Timer"; Intel "8254 Programmable Interval Timer".
 
 use super::{Verdict, expect, expect_within};
-use crate::apic::{self, Route, TIMER_VECTOR, TimerMode};
+use crate::apic::{self, TIMER_VECTOR, TimerMode};
+use crate::chipset::{self, Route};
 use crate::machine::cpu::{rdtsc, wait_for_interrupt};
 use crate::machine::measure::spin_until;
 use crate::machine::trap::interrupts;
@@ -73,22 +74,22 @@ fn deadline() -> Verdict {
 /// The 8254's interrupt through the I/O APIC, then through the 8259.
 pub(super) fn pit() -> Verdict {
     const MILLISECOND: u16 = 1193;
-    expect_within("I/O APIC pins", u64::from(apic::ioapic_read(1) >> 16 & 0xff) + 1, 24, 240)?;
-    apic::start_pit(MILLISECOND);
-    apic::route_pit_through_ioapic(Route::Deliver);
-    let before = apic::pit_interrupts();
+    expect_within("I/O APIC pins", u64::from(chipset::ioapic_read(1) >> 16 & 0xff) + 1, 24, 240)?;
+    chipset::start_pit(MILLISECOND);
+    chipset::route_pit_through_ioapic(Route::Deliver);
+    let before = chipset::pit_interrupts();
     for _ in 0..5 {
         wait_for_interrupt();
     }
-    apic::route_pit_through_ioapic(Route::Mask);
-    expect("through the I/O APIC", apic::pit_interrupts(), before + 5)?;
+    chipset::route_pit_through_ioapic(Route::Mask);
+    expect("through the I/O APIC", chipset::pit_interrupts(), before + 5)?;
 
-    apic::route_pit_through_8259(Route::Deliver);
-    let before = interrupts(apic::PIC_VECTORS);
+    chipset::route_pit_through_8259(Route::Deliver);
+    let before = interrupts(chipset::PIC_VECTORS);
     for _ in 0..5 {
         wait_for_interrupt();
     }
-    apic::route_pit_through_8259(Route::Mask);
-    expect("through the 8259", interrupts(apic::PIC_VECTORS), before + 5)?;
+    chipset::route_pit_through_8259(Route::Mask);
+    expect("through the 8259", interrupts(chipset::PIC_VECTORS), before + 5)?;
     expect("local APIC version", u64::from(apic::version() & 0xf0), 0x10u64)
 }
