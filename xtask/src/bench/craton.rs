@@ -5,66 +5,107 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::boot_stats::BootStats;
-use super::emulation::{Emulation, UnknownMsrs};
+use super::emulation::{Apic, Emulation, Processors, UnknownMsrs};
+use super::exits::{self, Program};
 use super::figures::Figures;
+use super::report::Report;
+use super::several;
 use crate::guests::exec::{self, Marks};
 use crate::image::archive::{Archive, CONFIGURATION};
 use crate::{guests, image, paths, progress};
 
 const MEMORY_MIB: u32 = 1024;
 const PATIENCE: Duration = Duration::from_secs(900);
-
-/// The measuring guest's configuration.
-const TESTKIT: &str = r#"[[vm]]
-name = "testkit"
-memory_mib = 64
-vcpus = 1
-kernel = "testkit"
-boot = "pvh"
-cmdline = "test=bench"
-autostart = true
-console = true
-restart = "never"
-"#;
-
+/// Name of the measuring guest.
+const TESTKIT: &str = "testkit";
 /// Name of the Linux guest in `guest-images/craton.toml`.
 const LINUX: &str = "linux";
+const ONE: Processors = Processors { count: 1, apic: Apic::Virtualized };
+
+/// How many processors are measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Extent {
+    /// One.
+    One,
+    /// One, and what two do together.
+    Two,
+}
+
+/// The measuring guest's configuration.
+fn configuration(vcpus: u32, command_line: &str) -> String {
+    format!(
+        "[[vm]]\nname = \"{TESTKIT}\"\nmemory_mib = 64\nvcpus = {vcpus}\nkernel = \"testkit\"\nboot = \"pvh\"\n\
+         cmdline = \"{command_line}\"\nautostart = true\nconsole = true\nrestart = \"never\"\n"
+    )
+}
 
 /// Measures with the test guest.
-pub(super) fn measure() -> Result<Figures> {
-    let mut archive = Archive::default();
-    archive.add("testkit", guests::ours("testkit")?);
-    archive.add(CONFIGURATION, TESTKIT.into());
-    let text = run("bench-craton", &archive, "Craton: booting with the test guest in Bochs", |text| {
-        has_ended(text, "bench: done")
-    })?;
-    Figures::parse(&text).with_context(|| excerpt(&text))
+pub(super) fn measure(extent: Extent) -> Result<Report> {
+    let bench = "test=bench";
+    let text = run(ONE, 1, bench, "Craton: booting with the test guest in Bochs")?;
+    let mut report =
+        Report { one: Figures::parse(&text).with_context(|| excerpt(&text))?, ..Report::default() };
+    if extent == Extent::One {
+        return Ok(report);
+    }
+    let text = run(ONE, 2, "test=switches", "Craton: two virtual processors on one")?;
+    report.one.extend(Figures::lines(&text));
+    let two = Processors { count: several::PROCESSORS, ..ONE };
+    let text = run(two, several::PROCESSORS, bench, "Craton: the same with two processors")?;
+    report.two = several::work(&Figures::parse(&text).with_context(|| excerpt(&text))?);
+    for apic in [Apic::Virtualized, Apic::Plain] {
+        for program in exits::PROGRAMS {
+            report.exits.push(&program.figure(apic), exits_per_event(program, apic)?);
+        }
+    }
+    Ok(report)
+}
+
+/// Hundredths of an exit per event of `program`.
+fn exits_per_event(program: Program, apic: Apic) -> Result<u64> {
+    let processors = Processors { count: several::PROCESSORS, apic };
+    let account = |events| {
+        let what = format!("Craton: {events} times {}", program.figure(apic));
+        let text = run(processors, program.cpus, &program.command_line(events), &what)?;
+        BootStats::parse(&text, TESTKIT).with_context(|| excerpt(&text))
+    };
+    let [few, many] = exits::RUNS.map(account);
+    let runs = [few?, many?];
+    for (reason, hundredths) in exits::by_reason(&runs).iter() {
+        progress::note(format_args!("{}.{:02} {reason}", hundredths / 100, hundredths % 100));
+    }
+    exits::per_event([runs[0].exits, runs[1].exits])
 }
 
 /// Boots Linux to `/init`, powers it off, and reads the hypervisor's account.
 pub(super) fn boot_linux() -> Result<BootStats> {
     let mut archive = guests::pack(None)?;
     exec::add(&mut archive, &Marks::new(), "poweroff -f")?;
-    let end = format!("vm {LINUX}: stats: ");
-    let text = run("bench-linux", &archive, "Craton: booting Linux in Bochs (minutes)", |text| {
-        has_ended(text, &end)
-    })?;
+    let text = boot("bench-linux", ONE, &archive, LINUX, "Craton: booting Linux in Bochs (minutes)")?;
     BootStats::parse(&text, LINUX).with_context(|| excerpt(&text))
 }
 
-fn run(name: &str, archive: &Archive, what: &str, is_enough: impl Fn(&str) -> bool) -> Result<String> {
+/// Runs the test guest with `vcpus` virtual processors to its end.
+fn run(processors: Processors, vcpus: u32, command_line: &str, what: &str) -> Result<String> {
+    let mut archive = Archive::default();
+    archive.add("testkit", guests::ours("testkit")?);
+    archive.add(CONFIGURATION, configuration(vcpus, command_line).into());
+    boot("bench-craton", processors, &archive, TESTKIT, what)
+}
+
+/// Boots `archive` until virtual machine `vm` has stopped.
+fn boot(name: &str, processors: Processors, archive: &Archive, vm: &str, what: &str) -> Result<String> {
     let directory = paths::created(paths::build()?.join("bench").join(name))?;
-    let images = image::build(&archive.to_tar()?, &directory)?;
-    progress::timed(what, || {
-        Emulation {
-            name,
-            disk: &images.bios,
-            memory_mib: MEMORY_MIB,
-            unknown_msrs: UnknownMsrs::Fault,
-            patience: PATIENCE,
-        }
-        .run(is_enough)
-    })
+    let images = image::build_unannounced(&archive.to_tar()?, &directory)?;
+    let end = format!("vm {vm}: stats: ");
+    let emulation = Emulation {
+        name,
+        disk: &images.bios,
+        memory_mib: MEMORY_MIB,
+        unknown_msrs: UnknownMsrs::Fault,
+        patience: PATIENCE,
+    };
+    progress::timed(what, || emulation.run_on(processors, |text| has_ended(text, &end)))
 }
 
 /// Whether `text` has `mark`, or a sign that it will not come.

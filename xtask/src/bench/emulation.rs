@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::machine::{Size, bochs};
+use crate::machine::{Processor, Size, bochs};
 use crate::{paths, setup};
 
 /// What the emulated clock shows at the start, in seconds since 1970: any fixed value.
@@ -32,6 +32,33 @@ pub(crate) struct Emulation<'a> {
     pub(crate) patience: Duration,
 }
 
+/// The processors of a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Processors {
+    /// How many.
+    pub(crate) count: u32,
+    /// What each of them is.
+    pub(crate) apic: Apic,
+}
+
+/// How much of the local APIC a processor knows to virtualize.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Apic {
+    /// APIC-register virtualization, virtual-interrupt delivery, posted interrupts.
+    Virtualized,
+    /// No virtual-interrupt delivery, and nothing that needs it.
+    Plain,
+}
+
+impl Apic {
+    fn processor(self) -> Processor {
+        match self {
+            Self::Virtualized => Processor::Complete,
+            Self::Plain => Processor::WithoutVirtualInterrupts,
+        }
+    }
+}
+
 /// What an access to an MSR does that Bochs does not know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum UnknownMsrs {
@@ -53,11 +80,11 @@ impl Drop for Running {
 }
 
 impl Emulation<'_> {
-    /// Runs it until `is_enough` accepts the serial output, and returns the output.
+    /// Runs it with `processors` until `is_enough` accepts the serial output, and returns the output.
     ///
     /// # Errors
     /// When time is up or the machine switches itself off first, with the end of the output.
-    pub(crate) fn run(&self, is_enough: impl Fn(&str) -> bool) -> Result<String> {
+    pub(crate) fn run_on(&self, processors: Processors, is_enough: impl Fn(&str) -> bool) -> Result<String> {
         let directory = paths::build()?.join("runs").join(format!("{}-{}", self.name, std::process::id()));
         if directory.exists() {
             std::fs::remove_dir_all(&directory)?;
@@ -67,7 +94,7 @@ impl Emulation<'_> {
         std::fs::copy(self.disk, &disk).with_context(|| format!("cannot copy {}", self.disk.display()))?;
         let serial = directory.join("serial.log");
         let result = self
-            .start(&directory, &disk, &serial)
+            .start(processors, &directory, &disk, &serial)
             .and_then(|machine| self.wait(machine, &serial, &is_enough));
         // Large, and the image it was copied from is still there.
         drop(std::fs::remove_file(&disk));
@@ -80,17 +107,17 @@ impl Emulation<'_> {
         }
     }
 
-    fn start(&self, directory: &Path, disk: &Path, serial: &Path) -> Result<Running> {
+    fn start(&self, processors: Processors, directory: &Path, disk: &Path, serial: &Path) -> Result<Running> {
         let installed = setup::bochs::ensure()?;
         let log = directory.join("bochs.log");
         let wiring = bochs::Wiring { disk, log: &log, serial_port: 0, uefi: None };
-        let size = Size { cpus: 1, memory_mib: self.memory_mib };
+        let size = Size { cpus: processors.count, memory_mib: self.memory_mib };
         let configuration = directory.join("bochsrc");
         let script = directory.join("debugger-script");
         std::fs::write(
             &configuration,
             repeatable(
-                &bochs::configuration(&installed, size, crate::machine::Processor::Complete, wiring),
+                &bochs::configuration(&installed, size, processors.apic.processor(), wiring),
                 serial,
                 self.unknown_msrs,
             ),
@@ -138,6 +165,10 @@ impl Emulation<'_> {
     }
 }
 
+/// What a halted processor's turn counts for in the clock, if there are others: as little as possible. With the usual 16,
+/// time would pass at several times the speed of the instructions that the others execute meanwhile.
+const QUANTUM: u32 = 1;
+
 /// The usual configuration with what comes from outside taken away: the date, and the other end of the serial line.
 fn repeatable(configuration: &str, serial: &Path, unknown_msrs: UnknownMsrs) -> String {
     let ignore = u8::from(unknown_msrs == UnknownMsrs::Ignore);
@@ -147,7 +178,8 @@ fn repeatable(configuration: &str, serial: &Path, unknown_msrs: UnknownMsrs) -> 
             Some(("clock", _)) => format!("clock: sync=none, time0={START}\n"),
             Some(("com1", _)) => format!("com1: enabled=1, mode=file, dev=\"{}\"\n", serial.display()),
             Some(("cpu", _)) => {
-                format!("{}\n", line.replace("ignore_bad_msrs=0", &format!("ignore_bad_msrs={ignore}")))
+                let line = line.replace("ignore_bad_msrs=0", &format!("ignore_bad_msrs={ignore}"));
+                format!("{line}, quantum={QUANTUM}\n")
             }
             Some(("info", _)) => "info: action=ignore\n".to_owned(),
             Some(_) | None => format!("{line}\n"),
@@ -166,7 +198,7 @@ mod tests {
         let text = super::repeatable(usual, Path::new("/s"), super::UnknownMsrs::Ignore);
         assert_eq!(
             text,
-            "cpu: model=x, ignore_bad_msrs=1\nclock: sync=none, time0=1800000000\n\
+            "cpu: model=x, ignore_bad_msrs=1, quantum=1\nclock: sync=none, time0=1800000000\n\
              com1: enabled=1, mode=file, dev=\"/s\"\n"
         );
     }

@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 use anyhow::{Result, bail};
 use serde_json::{Value, json};
 
+use super::exits;
+
 /// Instructions per operation, in the order in which the guest measured them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Figures(Vec<(String, u64)>);
@@ -15,18 +17,35 @@ impl Figures {
     /// # Errors
     /// When there is no `bench: done`: the guest did not get to the end.
     pub(crate) fn parse(text: &str) -> Result<Self> {
-        let mut figures = Vec::new();
-        for line in text.lines() {
-            // Another machine's log may share the line; the figures come last.
-            let Some((_, line)) = line.split_once("bench: ") else { continue };
-            let mut words = line.split_whitespace();
-            match (words.next(), words.next().and_then(|word| word.parse().ok())) {
-                (Some("done"), _) => return Ok(Self(figures)),
-                (Some(operation), Some(instructions)) => figures.push((operation.to_owned(), instructions)),
-                (Some(_) | None, _) => {}
-            }
+        match text.split_once("bench: done") {
+            Some((text, _)) => Ok(Self::lines(text)),
+            None => bail!("the test guest did not finish: no `bench: done` on its console"),
         }
-        bail!("the test guest did not finish: no `bench: done` on its console")
+    }
+
+    /// Collects the lines of `text` that are there.
+    pub(crate) fn lines(text: &str) -> Self {
+        // Another machine's log may share the line; the figures come last.
+        let figure = |line: &str| {
+            let mut words = line.split_once("bench: ")?.1.split_whitespace();
+            Some((words.next()?.to_owned(), words.next()?.parse().ok()?))
+        };
+        Self(text.lines().filter_map(figure).collect())
+    }
+
+    /// Whether there are none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Adds a figure.
+    pub(crate) fn push(&mut self, operation: &str, value: u64) {
+        self.0.push((operation.to_owned(), value));
+    }
+
+    /// Adds those of `others`.
+    pub(crate) fn extend(&mut self, others: Self) {
+        self.0.extend(others.0);
     }
 
     /// Instructions of `operation`.
@@ -42,6 +61,12 @@ impl Figures {
     /// As a JSON object.
     pub(crate) fn to_json(&self) -> Value {
         self.iter().map(|(name, instructions)| (name.to_owned(), json!(instructions))).collect()
+    }
+
+    /// Reads what [`Figures::to_json`] wrote.
+    pub(crate) fn from_json(value: &Value) -> Option<Self> {
+        let figure = |(name, value): (&String, &Value)| Some((name.clone(), value.as_u64()?));
+        Some(Self(value.as_object()?.iter().map(figure).collect::<Option<_>>()?))
     }
 
     /// The operations in which two runs differ, one line each; empty when they are the same.
@@ -73,25 +98,63 @@ struct Target {
     goal: u64,
 }
 
-const TARGETS: [Target; 5] = [
+const TARGETS: [Target; 11] = [
     Target { operation: "vmcall", now: Some(150), goal: 80 },
     Target { operation: "cpuid", now: Some(200), goal: 110 },
     Target { operation: "rdmsr-apic-base", now: None, goal: 120 },
     Target { operation: "out-com1-scratch", now: Some(400), goal: 250 },
     Target { operation: "self-ipi", now: None, goal: 300 },
+    Target { operation: "switch", now: Some(800), goal: 400 },
+    Target { operation: "decision", now: Some(150), goal: 100 },
+    // There and back.
+    Target { operation: "ipi-round-trip", now: None, goal: 600 },
+    // Hundredths of an exit.
+    Target { operation: exits::PERIODIC_TICK, now: Some(100), goal: 100 },
+    // To arm a deadline is an exit, and so is its passing.
+    Target { operation: exits::TIMER_TICK, now: None, goal: 100 },
+    Target { operation: exits::IPI, now: Some(100), goal: 100 },
 ];
+
+/// What exits cost in first light, the first version: none is to get dearer.
+const FIRST_LIGHT: [(&str, u64); 12] = [
+    ("vmcall", 140),
+    ("cpuid", 167),
+    ("rdmsr-apic-base", 154),
+    ("out-com1-scratch", 254),
+    ("in-com1-scratch", 273),
+    ("out-unused-port", 252),
+    ("mmio-read-ioapic-index", 1241),
+    ("mmio-write-ioapic-index", 1224),
+    ("self-ipi", 1125),
+    ("wrmsr-tsc-deadline", 209),
+    ("timer-tick", 1128),
+    ("hlt-wake", 1395),
+];
+
+/// Exits that cost more than in first light, one line each.
+pub(crate) fn dearer(craton: &Figures) -> Vec<String> {
+    FIRST_LIGHT
+        .iter()
+        .filter_map(|(operation, then)| {
+            let now = craton.get(operation)?;
+            (now > *then).then(|| format!("{operation}: {now}, then {then}"))
+        })
+        .collect()
+}
 
 fn target(operation: &str) -> Option<&'static Target> {
     TARGETS.iter().find(|target| target.operation == operation)
 }
 
 /// Operations whose figure is above what should be reached now, one line each.
-pub(crate) fn missed(craton: &Figures) -> Vec<String> {
+pub(crate) fn missed(craton: &Figures, unit: Unit) -> Vec<String> {
     TARGETS
         .iter()
         .filter_map(|target| {
             let (limit, figure) = (target.now?, craton.get(target.operation)?);
-            (figure > limit).then(|| format!("{}: {figure}, to reach now: {limit}", target.operation))
+            let line =
+                || format!("{}: {}, to reach now: {}", target.operation, unit.show(figure), unit.show(limit));
+            (figure > limit).then(line)
         })
         .collect()
 }
@@ -104,13 +167,30 @@ pub(crate) fn targets_json() -> Value {
         .collect()
 }
 
+/// What the figures of a table are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unit {
+    /// Instructions.
+    Instructions,
+    /// Hundredths of a VM exit.
+    Exits,
+}
+
+impl Unit {
+    /// A figure as it is printed.
+    pub(crate) fn show(self, figure: u64) -> String {
+        match self {
+            Self::Instructions => figure.to_string(),
+            Self::Exits => format!("{}.{:02}", figure / 100, figure % 100),
+        }
+    }
+}
+
 /// The table: one line an operation, Craton's figure first, KVM's and the ratio when there are any.
-pub(crate) fn table(craton: &Figures, kvm: Option<&Figures>) -> String {
-    let mut text = format!(
-        "{:<26}{:>9}{:>9}{:>10}{:>8}{:>7}\n",
-        "instructions per", "Craton", "KVM", "KVM/ours", "now", "goal"
-    );
-    let cell = |value: Option<u64>| value.map_or("-".to_owned(), |value| value.to_string());
+pub(crate) fn table(title: &str, unit: Unit, craton: &Figures, kvm: Option<&Figures>) -> String {
+    let mut text =
+        format!("{:<26}{:>9}{:>9}{:>10}{:>8}{:>7}\n", title, "Craton", "KVM", "KVM/ours", "now", "goal");
+    let cell = |value: Option<u64>| value.map_or("-".to_owned(), |value| unit.show(value));
     for (operation, ours) in craton.iter() {
         let theirs = kvm.and_then(|figures| figures.get(operation));
         let ratio = theirs.map_or("-".to_owned(), |theirs| ratio(theirs, ours));
@@ -118,7 +198,8 @@ pub(crate) fn table(craton: &Figures, kvm: Option<&Figures>) -> String {
         // Writing to a string cannot fail.
         let _infallible = writeln!(
             text,
-            "{operation:<26}{ours:>9}{:>9}{ratio:>10}{:>8}{:>7}",
+            "{operation:<26}{:>9}{:>9}{ratio:>10}{:>8}{:>7}",
+            unit.show(ours),
             cell(theirs),
             cell(target.and_then(|target| target.now)),
             cell(target.map(|target| target.goal)),
@@ -158,7 +239,7 @@ mod tests {
     fn table_shows_ratio_and_goal() {
         let ours = Figures::parse(CONSOLE).expect("complete");
         let kvm = Figures::parse("bench: vmcall 1020\nbench: done\n").expect("complete");
-        let table = table(&ours, Some(&kvm));
+        let table = table("per", Unit::Instructions, &ours, Some(&kvm));
         let line = table.lines().find(|line| line.starts_with("vmcall")).expect("a line");
         let cells: Vec<_> = line.split_whitespace().collect();
         assert_eq!(cells, ["vmcall", "120", "1020", "8.5x", "150", "80"]);
@@ -175,7 +256,30 @@ mod tests {
     #[test]
     fn only_figures_above_their_limit_are_missed() {
         let ours = Figures::parse("bench: vmcall 151\nbench: cpuid 200\nbench: done\n").expect("complete");
-        assert_eq!(missed(&ours), ["vmcall: 151, to reach now: 150"]);
+        assert_eq!(missed(&ours, Unit::Instructions), ["vmcall: 151, to reach now: 150"]);
+    }
+
+    #[test]
+    fn exits_are_shown_and_judged_in_hundredths() {
+        let mut ours = Figures::default();
+        ours.push(exits::PERIODIC_TICK, 205);
+        ours.push(exits::IPI, 100);
+        assert!(table("exits per", Unit::Exits, &ours, None).contains(" 2.05 "));
+        assert_eq!(missed(&ours, Unit::Exits), ["exits-periodic-tick: 2.05, to reach now: 1.00"]);
+    }
+
+    #[test]
+    fn figures_survive_json_in_whole_or_not_at_all() {
+        let figures = Figures::lines("bench: a 1\nnoise bench: b 22\nbench: skip c\n");
+        assert_eq!(figures.iter().count(), 2);
+        assert_eq!(Figures::from_json(&figures.to_json()), Some(figures));
+        assert_eq!(Figures::from_json(&json!({ "a": "text" })), None);
+    }
+
+    #[test]
+    fn what_got_dearer_since_the_first_version_is_named() {
+        let ours = Figures::lines("bench: vmcall 141\nbench: cpuid 167\nbench: switch 9\n");
+        assert_eq!(dearer(&ours), ["vmcall: 141, then 140"]);
     }
 
     #[test]

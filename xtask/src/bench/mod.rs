@@ -1,14 +1,18 @@
 //! `cargo xtask bench`: what virtualization costs here, and what it costs on KVM.
 //!
-//! Everything runs in Bochs on one processor, whose time stamp counter ticks once per instruction: the figures are counts,
-//! and the same on every computer.
+//! Everything runs in Bochs. With one processor its time stamp counter ticks once per instruction: the figures are counts,
+//! and the same on every computer. With two, `several` says how ticks become instructions.
 
 mod boot_stats;
 mod craton;
 pub(crate) mod emulation;
+mod exits;
 mod figures;
 pub(crate) mod grub_disk;
 mod kvm;
+mod report;
+mod several;
+mod shares;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -17,9 +21,12 @@ use anyhow::Result;
 use serde_json::json;
 
 use crate::{paths, progress};
-use figures::Figures;
+use craton::Extent;
+use report::Report;
+use shares::Shares;
 
-/// Measures instructions per exit with our bare-metal test guest, and exits of a Linux boot, in Bochs.
+/// Measures instructions per exit, interrupts between processors, switches and shares with our bare-metal test guest, and
+/// the exits of a Linux boot, in Bochs.
 #[derive(clap::Args, Clone, Debug)]
 pub(crate) struct Arguments {
     /// Measure the same guest on another hypervisor, too.
@@ -34,6 +41,9 @@ pub(crate) struct Arguments {
     /// Leave out the boot of Linux.
     #[arg(long)]
     no_boot: bool,
+    /// Leave out what takes two processors or two virtual ones.
+    #[arg(long)]
+    one_processor: bool,
     /// Leave out Craton: only measure the other hypervisor.
     #[arg(long, requires = "vs")]
     only_other: bool,
@@ -48,40 +58,54 @@ enum Other {
 
 /// Runs the command.
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let extent = if arguments.one_processor { Extent::One } else { Extent::Two };
     let mut unsteady = Vec::new();
     let kvm = match arguments.vs {
         Some(Other::Kvm) => Some(measure_kvm(arguments.twice, &mut unsteady)?),
         None => None,
     };
-    let ours = if arguments.only_other {
-        None
-    } else {
-        let first = craton::measure()?;
+    let (mut ours, mut shares, mut boot) = (None, None, None);
+    if !arguments.only_other {
+        let mut report = craton::measure(extent)?;
         if arguments.twice {
-            unsteady.extend(first.differences(&craton::measure()?));
+            unsteady.extend(report.differences(&craton::measure(extent)?));
         }
-        Some(first)
-    };
-    let boot = if arguments.only_other || arguments.no_boot { None } else { Some(craton::boot_linux()?) };
+        if extent == Extent::Two {
+            let measured = shares::measure()?;
+            report.one.extend(measured.costs());
+            shares = Some(measured);
+        }
+        if !arguments.no_boot {
+            boot = Some(craton::boot_linux()?);
+        }
+        ours = Some(report);
+    }
 
     match (&ours, &kvm) {
-        (Some(ours), kvm) => print!("{}", figures::table(ours, kvm.as_ref())),
-        (None, Some(kvm)) => print!("{}", kvm_alone(kvm)),
+        (Some(ours), kvm) => print!("{}", ours.tables(kvm.as_ref())),
+        (None, Some(kvm)) => print!("{}", kvm.tables_alone("KVM")),
         (None, None) => {}
+    }
+    if let Some(shares) = &shares {
+        print!("\n{}", shares.table());
     }
     if let Some(boot) = &boot {
         print!("\nLinux from entry to power-off in /init: {}", boot.table());
     }
-    for line in ours.iter().flat_map(figures::missed) {
+    let missed = ours.iter().flat_map(Report::missed).chain(shares.iter().flat_map(Shares::missed));
+    for line in missed {
         println!("above what should be reached now: {line}");
+    }
+    for line in ours.iter().flat_map(|ours| figures::dearer(&ours.one)) {
+        println!("dearer than in first light: {line}");
     }
     if let Some(path) = &arguments.json {
         let document = json!({
-            "unit": "instructions",
-            "machine": "Bochs, corei7_skylake_x, 1 processor",
-            "craton": ours.as_ref().map(Figures::to_json),
-            "kvm": kvm.as_ref().map(Figures::to_json),
+            "machine": "Bochs, corei7_skylake_x, 1 and 2 processors; corei7_ivy_bridge_3770k for Craton without APICv",
+            "craton": ours.as_ref().map(Report::to_json),
+            "kvm": kvm.as_ref().map(Report::to_json),
             "targets": figures::targets_json(),
+            "shares": shares.as_ref().map(Shares::to_json),
             "linux_boot": boot.as_ref().map(boot_stats::BootStats::to_json),
         });
         paths::write_whole(&std::path::absolute(path)?, format!("{document:#}\n").as_bytes())?;
@@ -96,30 +120,22 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
 }
 
 /// KVM's figures: the remembered ones of exactly this kernel, runner, guest and emulator, unless two runs are asked for.
-fn measure_kvm(twice: bool, unsteady: &mut Vec<String>) -> Result<Figures> {
+fn measure_kvm(twice: bool, unsteady: &mut Vec<String>) -> Result<Report> {
     let machine = kvm::prepare()?;
     let remembered = machine.remembered();
-    if !twice && let Some(figures) = remembered {
+    if !twice && let Some(report) = remembered {
         progress::note(
             "KVM: figures of an earlier run with the same kernel, runner and guest (--twice measures again)",
         );
-        return Ok(figures);
+        return Ok(report);
     }
     let first = machine.measure()?;
     if twice {
         let second = match remembered {
-            Some(figures) => figures,
+            Some(report) => report,
             None => machine.measure()?,
         };
         unsteady.extend(first.differences(&second));
     }
     Ok(first)
-}
-
-fn kvm_alone(kvm: &Figures) -> String {
-    let mut text = format!("{:<26}{:>9}\n", "instructions per", "KVM");
-    for (operation, instructions) in kvm.iter() {
-        text.push_str(&format!("{operation:<26}{instructions:>9}\n"));
-    }
-    text
 }

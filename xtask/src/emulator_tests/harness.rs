@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use super::screen_text::ScreenText;
 use crate::guests::exec::{Marks, Progress};
 use crate::image::archive::Archive;
-use crate::machine::{Emulator, Firmware, Kind, Machine, Processor, Size};
+use crate::machine::{Complaints, Emulator, Firmware, Kind, Machine, Processor, Size};
 use crate::{guests, image, paths};
 
 /// How long a small guest of ours may take, boot included.
@@ -32,6 +32,8 @@ pub(super) struct Setup {
     pub(super) processor: Processor,
     /// Its size.
     pub(super) size: Size,
+    /// What becomes of the emulator's remarks.
+    pub(super) complaints: Complaints,
 }
 
 impl Lab {
@@ -52,6 +54,7 @@ impl Lab {
             firmware: Firmware::Bios,
             processor: Processor::Complete,
             size: Size { cpus: 1, memory_mib: 1024 },
+            complaints: Complaints::Logged,
         }
     }
 
@@ -66,22 +69,28 @@ impl Lab {
     }
 
     /// Runs `command` in the guest on the console of `archive`, expects status 0, and returns what it printed.
-    pub(super) fn exec(&self, name: &str, mut archive: Archive, command: &str) -> Result<String> {
-        let marks = Marks::new();
-        guests::exec::add(&mut archive, &marks, command)?;
-        let mut printed = String::new();
-        self.boot(name, &archive, |machine| {
-            machine.serial.wait_for("craton-exec-end", LONG)?;
-            // The status follows the mark.
-            machine.serial.wait_for("\n", SHORT)?;
-            match marks.parse(machine.serial.text().as_bytes()) {
-                Progress::Ended(output, 0) => printed = String::from_utf8_lossy(&output).into_owned(),
-                other => anyhow::bail!("the command did not end well: {other:?}"),
-            }
-            Ok(())
-        })?;
-        Ok(printed)
+    pub(super) fn exec(&self, name: &str, archive: Archive, command: &str) -> Result<String> {
+        exec(name, self.usual(), archive, command)
     }
+}
+
+/// Runs `command` in the guest on the console of `archive` on the machine `setup`, expects status 0, and returns what it
+/// printed.
+pub(super) fn exec(name: &str, setup: Setup, mut archive: Archive, command: &str) -> Result<String> {
+    let marks = Marks::new();
+    guests::exec::add(&mut archive, &marks, command)?;
+    let mut printed = String::new();
+    boot(name, setup, &archive.to_tar()?, |machine| {
+        machine.serial.wait_for("craton-exec-end", LONG)?;
+        // The status follows the mark.
+        machine.serial.wait_for("\n", SHORT)?;
+        match marks.parse(machine.serial.text().as_bytes()) {
+            Progress::Ended(output, 0) => printed = String::from_utf8_lossy(&output).into_owned(),
+            other => anyhow::bail!("the command did not end well: {other:?}"),
+        }
+        Ok(())
+    })?;
+    Ok(printed)
 }
 
 /// Boots a tar file's content on the machine `setup`, runs `check`, and ends the machine.
@@ -97,9 +106,9 @@ pub(super) fn boot(
     crate::machine::emulator::prepare(setup.kind)?;
     let directory = paths::created(paths::build()?.join("tests").join(name))?;
     let images = image::build_unannounced(archive, &directory)?;
-    let Setup { kind, firmware, processor, size } = setup;
+    let Setup { kind, firmware, processor, size, complaints } = setup;
     let machine = Machine { kind, firmware, processor, size, images, name: name.to_owned() };
-    let mut emulator = machine.start()?;
+    let mut emulator = machine.start_with(complaints)?;
     let result = check(&mut emulator);
     let log = directory.join("serial.log");
     let kept = std::fs::copy(emulator.directory().join("serial.log"), &log);

@@ -8,7 +8,8 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::Case;
 use super::harness::{Lab, SHORT, archive};
-use crate::bench::emulation::{Emulation, UnknownMsrs};
+use super::testkit::{ROUNDS as SLEEP_ROUNDS, SEVERAL};
+use crate::bench::emulation::{Apic, Emulation, Processors, UnknownMsrs};
 use crate::bench::grub_disk::{self, Recipe};
 use crate::machine::Serial;
 use crate::{guests, paths};
@@ -56,9 +57,11 @@ const NEIGHBOUR: &str = "timer";
 const ROUNDS: usize = 3;
 
 /// Ctrl-].
-const ESCAPE: &[u8] = &[0x1d];
-const PROMPT: &str = "craton> ";
-const ORDERLY: &str = "the guest powered off";
+pub(super) const ESCAPE: &[u8] = &[0x1d];
+pub(super) const PROMPT: &str = "craton> ";
+pub(super) const ORDERLY: &str = "the guest powered off";
+/// Processors of the machine on which the programs run without a hypervisor.
+const NATIVE_PROCESSORS: Processors = Processors { count: 4, apic: Apic::Virtualized };
 /// The longest that the programs may take without a hypervisor.
 const NATIVE_PATIENCE: Duration = Duration::from_secs(120);
 
@@ -94,7 +97,7 @@ fn machines<'a>(programs: impl IntoIterator<Item = &'a str>, start: Start) -> St
 }
 
 /// Leaves the silent console that the serial line begins with.
-fn enter_monitor(serial: &mut Serial) -> Result<()> {
+pub(super) fn enter_monitor(serial: &mut Serial) -> Result<()> {
     serial.wait_for("console of silent", SHORT)?;
     serial.send(ESCAPE)?;
     serial.wait_for(PROMPT, SHORT)?;
@@ -102,13 +105,13 @@ fn enter_monitor(serial: &mut Serial) -> Result<()> {
 }
 
 /// Types `command` into the monitor. Its echo is not waited for: the log may write into it.
-fn order(serial: &mut Serial, command: &str) -> Result<()> {
+pub(super) fn order(serial: &mut Serial, command: &str) -> Result<()> {
     serial.send(command.as_bytes())?;
     serial.send(b"\r")
 }
 
 /// Waits for the log's line on the end of machine `name`.
-fn end_of(serial: &mut Serial, name: &str) -> Result<String> {
+pub(super) fn end_of(serial: &mut Serial, name: &str) -> Result<String> {
     serial.wait_for(&format!("vm {name}: stopped: "), SHORT)?;
     serial.wait_for("\n", SHORT)
 }
@@ -271,7 +274,7 @@ fn native(_: &Lab) -> Result<()> {
     let testkit = guests::ours("testkit")?;
     let recipe = Recipe {
         files: &[("testkit", &testkit)],
-        commands: "multiboot2 /testkit test=all",
+        commands: &format!("multiboot2 /testkit test=all {SLEEP_ROUNDS}"),
         loader: "multiboot2",
     };
     let disk = directory.join("testkit.img");
@@ -283,14 +286,15 @@ fn native(_: &Lab) -> Result<()> {
         unknown_msrs: UnknownMsrs::Fault,
         patience: NATIVE_PATIENCE,
     }
-    .run(|text| text.contains("testkit: all: done"))?;
+    .run_on(NATIVE_PROCESSORS, |text| text.contains("testkit: all: done"))?;
     drop(std::fs::remove_dir_all(&directory));
     let failures: Vec<&str> = text.lines().filter(|line| line.contains("FAIL")).collect();
     if !failures.is_empty() {
         bail!("without a hypervisor:\n{}", failures.join("\n"));
     }
-    for program in PROGRAMS {
+    for program in PROGRAMS.iter().chain(&SEVERAL) {
         ensure!(text.contains(&format!("testkit: {program}: ok")), "{program} said nothing:\n{text}");
     }
+    ensure!(!text.contains("one CPU, nothing to check"), "several processors were not found:\n{text}");
     Ok(())
 }

@@ -38,11 +38,11 @@ const COMPLAINTS: [&str; 13] = [
 /// Said on this processor model without a hypervisor, too: Bochs' Skylake has no IBRS.
 const OF_THE_PROCESSOR: &str = "RETBleed: WARNING: Spectre v2 mitigation leaves CPU vulnerable";
 
-const REPORT: &str = "uname -a; echo ==interrupts; cat /proc/interrupts; echo ==cpu; cat /proc/cpuinfo; \
+pub(super) const REPORT: &str = "uname -a; echo ==interrupts; cat /proc/interrupts; echo ==cpu; cat /proc/cpuinfo; \
                       echo ==date; date +%s; echo ==dmesg; dmesg -r";
 
-/// The sections of [`REPORT`] are right.
-fn check(lab: &Lab, report: &str) -> Result<()> {
+/// The sections of [`REPORT`] are right for a guest with `vcpus`.
+pub(super) fn check(lab: &Lab, report: &str, vcpus: usize) -> Result<()> {
     ensure!(report.starts_with("Linux guest 6."), "uname: {report}");
     let section = |name: &str| {
         let (_, rest) = report.split_once(&format!("=={name}\n")).with_context(|| format!("no {name}"))?;
@@ -50,7 +50,7 @@ fn check(lab: &Lab, report: &str) -> Result<()> {
     };
     let interrupts = section("interrupts")?;
     ensure!(interrupts.contains("ttyS0") && interrupts.contains("LOC:"), "interrupts:\n{interrupts}");
-    check_processor(lab, section("cpu")?)?;
+    check_processors(lab, section("cpu")?, vcpus)?;
     let guest: u64 = section("date")?.trim().parse().context("date")?;
     let host = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
     // Emulated time runs faster than ours while nothing waits, and slower while it does.
@@ -88,9 +88,16 @@ fn level(line: &str) -> Option<u32> {
 const FLAGS: [&str; 6] =
     ["x2apic", "tsc_deadline_timer", "constant_tsc", "nonstop_tsc", "tsc_known_freq", "hypervisor"];
 
-/// What `/proc/cpuinfo` says of the one processor agrees with itself and with the machine.
-fn check_processor(lab: &Lab, cpuinfo: &str) -> Result<()> {
-    ensure!(cpuinfo.matches("processor\t").count() == 1, "not one processor:\n{cpuinfo}");
+/// What `/proc/cpuinfo` says of the processors agrees with itself and with the machine.
+fn check_processors(lab: &Lab, cpuinfo: &str, vcpus: usize) -> Result<()> {
+    let processors: Vec<&str> = cpuinfo.split("processor\t").skip(1).collect();
+    ensure!(processors.len() == vcpus, "not {vcpus} processors:\n{cpuinfo}");
+    let ids = processors.iter().enumerate();
+    ids.into_iter().try_for_each(|(id, processor)| check_processor(lab, processor, id, vcpus))
+}
+
+fn check_processor(lab: &Lab, cpuinfo: &str, id: usize, vcpus: usize) -> Result<()> {
+    let (id, vcpus) = (id.to_string(), vcpus.to_string());
     let value = |name: &str| {
         cpuinfo
             .lines()
@@ -100,12 +107,12 @@ fn check_processor(lab: &Lab, cpuinfo: &str) -> Result<()> {
     };
     for (name, expected) in [
         ("vendor_id", "GenuineIntel"),
-        ("siblings", "1"),
-        ("cpu cores", "1"),
+        ("siblings", vcpus.as_str()),
+        ("cpu cores", &vcpus),
         ("physical id", "0"),
-        ("core id", "0"),
-        ("apicid", "0"),
-        ("initial apicid", "0"),
+        ("core id", &id),
+        ("apicid", &id),
+        ("initial apicid", &id),
     ] {
         ensure!(value(name)? == expected, "cpuinfo: {name} is {}, not {expected}", value(name)?);
     }
@@ -136,14 +143,14 @@ fn about(text: &str, word: &str) -> String {
 
 fn boot_protocol(lab: &Lab) -> Result<()> {
     let report = lab.exec("linux", default_guests()?, REPORT)?;
-    check(lab, &report)
+    check(lab, &report, 1)
 }
 
 fn pvh(lab: &Lab) -> Result<()> {
     let configuration = "[[vm]]\nname = \"linux\"\nmemory_mib = 256\nkernel = \"vmlinux\"\nboot = \"pvh\"\n\
                          initramfs = \"initramfs.cpio\"\ncmdline = \"console=ttyS0\"\nconsole = true\n";
     let report = lab.exec("pvh", archive(configuration, &["vmlinux", "initramfs.cpio"])?, REPORT)?;
-    check(lab, &report)
+    check(lab, &report, 1)
 }
 
 /// The UEFI image all the way to a shell, on firmware that has no ACPI tables for this machine.

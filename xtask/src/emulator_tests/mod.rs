@@ -3,11 +3,13 @@
 mod bad_input;
 mod harness;
 mod hostile;
+mod isolation;
 mod kernel;
 mod linux;
 mod monitor;
 mod refusal;
 mod screen_text;
+mod smp;
 mod testkit;
 
 use std::time::Instant;
@@ -33,10 +35,12 @@ fn all() -> Vec<Case> {
         refusal::CASES,
         kernel::CASES,
         linux::CASES,
+        smp::CASES,
         monitor::CASES,
         testkit::CASES,
         bad_input::CASES,
         hostile::CASES,
+        isolation::CASES,
     ];
     areas.into_iter().flatten().map(|case| Case { ..*case }).collect()
 }

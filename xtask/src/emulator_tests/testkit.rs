@@ -1,41 +1,84 @@
-//! Our bare-metal guests: what the machine that a guest sees does at its edges.
+//! Our bare-metal guests on machines of other kinds than the usual one: what their processors see at their edges, and
+//! guests with several processors on hosts with fewer, as many, and more ways to deliver an interrupt.
+//!
+//! On the usual machine, `hostile::programs_side_by_side` runs them all.
 
 use anyhow::Result;
 
 use super::Case;
 use super::harness::{Lab, SHORT, Setup, archive, boot};
-use crate::machine::Size;
+use crate::machine::{Complaints, Processor, Size};
 
-macro_rules! cases {
-    ($($name:literal)*) => {
-        &[
-            $(Case { name: concat!("testkit::", $name), run: |lab| passes(lab.usual(), $name) },)*
-            Case { name: "testkit::exceptions-under-timer_on_two_cpus", run: on_two_cpus },
-        ]
-    };
-}
+pub(super) const CASES: &[Case] = &[
+    Case { name: "testkit::exceptions-under-timer_on_two_cpus", run: timer_on_two_cpus },
+    Case {
+        name: "testkit::four_vcpus_on_one_core",
+        run: |lab| several(lab, "four-on-one", 1, Processor::Complete),
+    },
+    Case {
+        name: "testkit::four_vcpus_on_two_cores",
+        run: |lab| several(lab, "four-on-two", 2, Processor::Complete),
+    },
+    Case {
+        name: "testkit::four_vcpus_on_four_cores",
+        run: |lab| several(lab, "four-on-four", 4, Processor::Complete),
+    },
+    Case {
+        name: "testkit::four_vcpus_without_virtual_interrupts",
+        run: |lab| several(lab, "four-software", 2, Processor::WithoutVirtualInterrupts),
+    },
+    Case {
+        name: "testkit::four_vcpus_without_posted_interrupts",
+        run: |lab| several(lab, "four-unposted", 2, Processor::WithoutPostedInterrupts),
+    },
+];
 
-pub(super) const CASES: &[Case] = cases! {
-    "exceptions" "exceptions-under-timer" "fault-details" "xsetbv" "control-registers" "cpuid" "timer" "pit" "nmi-self" "self-ipi"
-    "task-priority" "sti-blocking" "unknown-msr" "unknown-port" "unknown-mmio" "vmx-instructions"
-};
+/// Programs about several processors. With `native::verdicts_agree` they pass without a hypervisor, too.
+pub(super) const SEVERAL: [&str; 10] = [
+    "smp-start-xapic",
+    "ipi-modes-xapic",
+    "ipi-details",
+    "smp-start",
+    "ipi-modes",
+    "startup-details",
+    "smp-tsc",
+    "smp-tlb",
+    "smp-hlt",
+    "cpuid-topology",
+];
+/// Rounds of sleep and wake-up.
+pub(super) const ROUNDS: &str = "rounds=10000";
 
 /// Processors beside the guest's change when its exits come.
-fn on_two_cpus(lab: &Lab) -> Result<()> {
-    let usual = lab.usual();
-    passes(Setup { size: Size { cpus: 2, ..usual.size }, ..usual }, "exceptions-under-timer")
+fn timer_on_two_cpus(lab: &Lab) -> Result<()> {
+    let name = "exceptions-under-timer";
+    passes(on(lab, 2, Processor::Complete), name, 1, &[name])
 }
 
-fn passes(setup: Setup, program: &str) -> Result<()> {
+/// A guest with four processors on a host with `cpus`.
+fn several(lab: &Lab, name: &str, cpus: u32, processor: Processor) -> Result<()> {
+    passes(on(lab, cpus, processor), name, 4, &SEVERAL)
+}
+
+fn on(lab: &Lab, cpus: u32, processor: Processor) -> Setup {
+    let usual = lab.usual();
+    Setup { size: Size { cpus, ..usual.size }, processor, complaints: Complaints::Dropped, ..usual }
+}
+
+/// One guest runs `programs`, and each passes.
+fn passes(setup: Setup, name: &str, vcpus: u32, programs: &[&str]) -> Result<()> {
     let configuration = format!(
-        "[[vm]]\nname = \"testkit\"\nmemory_mib = 16\nkernel = \"testkit\"\nboot = \"pvh\"\n\
-         cmdline = \"test={program}\"\nconsole = true\n"
+        "[[vm]]\nname = \"testkit\"\nmemory_mib = 16\nvcpus = {vcpus}\nkernel = \"testkit\"\nboot = \"pvh\"\n\
+         cmdline = \"test={} {ROUNDS}\"\nconsole = true\n",
+        programs.join(",")
     );
     let archive = archive(&configuration, &["testkit"])?.to_tar()?;
-    boot(&format!("testkit-{program}"), setup, &archive, |machine| {
-        let ok = format!("testkit: {program}: ok");
-        let (index, text) = machine.serial.wait_for_any(&[&ok, "FAIL", "stopped: "], SHORT)?;
-        anyhow::ensure!(index == 0, "{program}: {text}{}", machine.serial.wait_for("\n", SHORT)?);
+    boot(&format!("testkit-{name}"), setup, &archive, |machine| {
+        for program in programs {
+            let ok = format!("testkit: {program}: ok");
+            let (index, text) = machine.serial.wait_for_any(&[&ok, "FAIL", "stopped: "], SHORT)?;
+            anyhow::ensure!(index == 0, "{program}: {text}{}", machine.serial.wait_for("\n", SHORT)?);
+        }
         Ok(())
     })
 }

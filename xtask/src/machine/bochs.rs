@@ -57,7 +57,9 @@ pub(crate) fn configuration(bochs: &Bochs, size: Size, processor: Processor, wir
         format!("log: \"{}\"", wiring.log.display()),
         "panic: action=fatal".into(),
         "error: action=report".into(),
-        "info: action=report".into(),
+        // Bochs says its speed once a second, from a signal handler. Were that logged, it would wait for ever for the line that
+        // it interrupted.
+        "info: action=ignore".into(),
         "debug: action=ignore".into(),
     ];
     for line in lines {
@@ -73,6 +75,8 @@ fn model(processor: Processor) -> &'static str {
         Processor::Complete => "corei7_skylake_x",
         Processor::FirstGeneration => "core2_penryn_t9600",
         Processor::WithoutUnrestrictedGuest => "corei5_lynnfield_750",
+        Processor::WithoutVirtualInterrupts => "corei7_ivy_bridge_3770k",
+        Processor::WithoutPostedInterrupts => "corei7_haswell_4770",
     }
 }
 

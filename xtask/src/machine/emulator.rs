@@ -35,6 +35,15 @@ pub(crate) struct Machine {
     pub(crate) name: String,
 }
 
+/// What becomes of the emulator's remarks on what its processors do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Complaints {
+    /// They are in its log.
+    Logged,
+    /// They are lost: where something is remarked upon all the time, remarks would take most of it.
+    Dropped,
+}
+
 /// A running emulator. Dropping it ends it.
 pub(crate) struct Emulator {
     kind: Kind,
@@ -58,6 +67,11 @@ pub(crate) fn prepare(kind: Kind) -> Result<()> {
 impl Machine {
     /// Starts it. Everything it writes is in a directory of its own under `build/runs`.
     pub(crate) fn start(&self) -> Result<Emulator> {
+        self.start_with(Complaints::Logged)
+    }
+
+    /// [`Machine::start`], with a choice about what the emulator itself has to say.
+    pub(crate) fn start_with(&self, complaints: Complaints) -> Result<Emulator> {
         let directory = run_directory(&self.name)?;
         let image = match self.firmware {
             Firmware::Bios => &self.images.bios,
@@ -66,7 +80,7 @@ impl Machine {
         let disk = directory.join("disk.img");
         std::fs::copy(image, &disk).with_context(|| format!("cannot copy {}", image.display()))?;
         let listeners = Listeners::new()?;
-        let mut command = self.command(&directory, &disk, &listeners)?;
+        let mut command = self.command(&directory, &disk, &listeners, complaints)?;
         let output = std::fs::File::create(directory.join("emulator.log"))?;
         let mut child = command
             .stdin(Stdio::null())
@@ -99,7 +113,13 @@ impl Machine {
         Ok((serial, control))
     }
 
-    fn command(&self, directory: &Path, disk: &Path, listeners: &Listeners) -> Result<Command> {
+    fn command(
+        &self,
+        directory: &Path,
+        disk: &Path,
+        listeners: &Listeners,
+        complaints: Complaints,
+    ) -> Result<Command> {
         match self.kind {
             Kind::Bochs => {
                 let uefi = match self.firmware {
@@ -115,10 +135,12 @@ impl Machine {
                 let wiring = bochs::Wiring { disk, log: &log, serial_port, uefi: uefi.as_deref() };
                 let configuration = directory.join("bochsrc");
                 let script = directory.join("debugger-script");
-                std::fs::write(
-                    &configuration,
-                    bochs::configuration(&installed, self.size, self.processor, wiring),
-                )?;
+                let text = bochs::configuration(&installed, self.size, self.processor, wiring);
+                let text = match complaints {
+                    Complaints::Logged => text,
+                    Complaints::Dropped => text.replace("action=report", "action=ignore"),
+                };
+                std::fs::write(&configuration, text)?;
                 std::fs::write(&script, bochs::DEBUGGER_SCRIPT)?;
                 let mut command = tied_to_us(installed.program.as_os_str());
                 command.args(bochs::arguments(&installed, &configuration, &script)).current_dir(directory);

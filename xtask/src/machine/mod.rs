@@ -9,7 +9,7 @@ pub(crate) mod qemu;
 mod serial;
 
 pub(crate) use choice::{Host, Wish, choose, require_kvm};
-pub(crate) use emulator::{Emulator, Machine};
+pub(crate) use emulator::{Complaints, Emulator, Machine};
 pub(crate) use serial::Serial;
 
 /// A way to execute the image.
@@ -62,4 +62,8 @@ pub(crate) enum Processor {
     FirstGeneration,
     /// VT-x with EPT, without unrestricted guests.
     WithoutUnrestrictedGuest,
+    /// Without virtual-interrupt delivery and posted interrupts.
+    WithoutVirtualInterrupts,
+    /// With virtual-interrupt delivery, without posted interrupts.
+    WithoutPostedInterrupts,
 }

@@ -1,0 +1,155 @@
+//! Hosts with several processors, and guests with several.
+
+use anyhow::{Context, Result, ensure};
+
+use super::Case;
+use super::harness::{LONG, Lab, SHORT, Setup, archive, boot, exec};
+use super::linux;
+use crate::image::archive::Archive;
+use crate::machine::{Processor, Size};
+use crate::{guests, paths};
+
+pub(super) const CASES: &[Case] = &[
+    Case { name: "smp::every_core_of_the_host_runs", run: every_core },
+    Case { name: "smp::linux_with_two_vcpus", run: two_vcpus },
+    Case { name: "smp::linux_with_more_vcpus_than_cores", run: four_vcpus },
+    Case { name: "smp::linux_without_virtual_interrupts", run: without_virtual_interrupts },
+    Case { name: "smp::linux_without_posted_interrupts", run: without_posted_interrupts },
+    Case { name: "smp::many_guests_get_their_shares", run: many },
+];
+
+/// Ctrl-].
+const ESCAPE: &[u8] = &[0x1d];
+const PROMPT: &str = "craton> ";
+
+/// What a guest with several processors is asked on top of [`linux::REPORT`], which comes last: hot-unplug and replug of
+/// each processor but the first, then what it knows of the hypervisor.
+const QUESTIONS: &str = "set -e; cpus=$(nproc); n=1; while [ $n -lt $cpus ]; do \
+    echo 0 > /sys/devices/system/cpu/cpu$n/online; \
+    [ $(nproc) = $((cpus - 1)) ]; \
+    echo 1 > /sys/devices/system/cpu/cpu$n/online; \
+    [ $(nproc) = $cpus ]; \
+    n=$((n + 1)); done; \
+    n=0; while [ $n -lt $cpus ]; do taskset -p $((1 << n)) $$ > /dev/null; \
+    [ $(awk '{ print $39 }' /proc/self/stat) -ge 0 ]; n=$((n + 1)); done; set +e; ";
+/// The same on the kernel's log.
+const KNOWN: [&str; 3] =
+    ["kvm-clock: Using msrs", "kvm-guest: setup PV IPIs", "KVM setup pv remote TLB flush"];
+
+fn on(lab: &Lab, cpus: u32, processor: Processor) -> Setup {
+    let usual = lab.usual();
+    Setup { size: Size { cpus, ..usual.size }, processor, ..usual }
+}
+
+fn linux_with(vcpus: usize) -> Result<Archive> {
+    let configuration = format!(
+        "[[vm]]\nname = \"linux\"\nmemory_mib = 256\nvcpus = {vcpus}\nkernel = \"vmlinuz\"\n\
+         initramfs = \"initramfs.cpio\"\ncmdline = \"console=ttyS0\"\nconsole = true\n"
+    );
+    archive(&configuration, &["vmlinuz", "initramfs.cpio"])
+}
+
+/// Boots Linux with `vcpus` on `setup`, unplugs and replugs its processors, and looks at what it says.
+fn linux_on(lab: &Lab, name: &str, setup: Setup, vcpus: usize) -> Result<()> {
+    let command = format!("{QUESTIONS}{}", linux::REPORT);
+    let report = exec(name, setup, linux_with(vcpus)?, &command)?;
+    linux::check(lab, &report, vcpus)?;
+    for known in KNOWN {
+        ensure!(report.contains(known), "the guest's log has no \"{known}\":\n{report}");
+    }
+    Ok(())
+}
+
+fn two_vcpus(lab: &Lab) -> Result<()> {
+    linux_on(lab, "linux-2-on-2", on(lab, 2, Processor::Complete), 2)
+}
+
+fn four_vcpus(lab: &Lab) -> Result<()> {
+    linux_on(lab, "linux-4-on-1", on(lab, 1, Processor::Complete), 4)
+}
+
+fn without_virtual_interrupts(lab: &Lab) -> Result<()> {
+    linux_on(lab, "linux-software-apic", on(lab, 2, Processor::WithoutVirtualInterrupts), 4)
+}
+
+fn without_posted_interrupts(lab: &Lab) -> Result<()> {
+    linux_on(lab, "linux-no-posted", on(lab, 2, Processor::WithoutPostedInterrupts), 2)
+}
+
+/// Hosts of several sizes use all their cores, each for a guest of its own.
+fn every_core(lab: &Lab) -> Result<()> {
+    for cpus in [1, 2, 4, 8] {
+        let mut configuration = String::from(
+            "[[vm]]\nname = \"silent\"\nmemory_mib = 16\nkernel = \"testkit\"\nautostart = false\nconsole = true\n",
+        );
+        for core in 0..cpus {
+            configuration.push_str(&format!(
+                "[[vm]]\nname = \"on-{core}\"\nmemory_mib = 16\nkernel = \"testkit\"\nboot = \"pvh\"\n\
+                 cmdline = \"test=timer\"\ncores = [{core}]\nrestart = \"never\"\n"
+            ));
+        }
+        let tar = archive(&configuration, &["testkit"])?.to_tar()?;
+        boot(&format!("cores-{cpus}"), on(lab, cpus, Processor::Complete), &tar, |machine| {
+            let ends: Vec<String> =
+                (0..cpus).map(|core| format!("vm on-{core}: stopped: the guest powered off")).collect();
+            let ends: Vec<&str> = ends.iter().map(String::as_str).collect();
+            machine.serial.wait_for_all(&ends, SHORT)?;
+            Ok(())
+        })
+        .with_context(|| format!("{cpus} CPUs"))?;
+    }
+    Ok(())
+}
+
+/// The configuration that the README names: everybody gets what it asked for.
+fn many(lab: &Lab) -> Result<()> {
+    let archive = guests::pack(Some(&paths::root().join("guest-images/many.toml")))?.to_tar()?;
+    boot("many", on(lab, 2, Processor::Complete), &archive, |machine| {
+        let serial = &mut machine.serial;
+        serial.wait_for("guest:/# ", LONG)?;
+        serial.send(ESCAPE)?;
+        serial.wait_for(PROMPT, SHORT)?;
+        // Until the other two have booted.
+        serial.send(b"top 20 2\r")?;
+        serial.wait_for("spin-c", LONG)?;
+        serial.wait_for("spin-c", LONG)?;
+        serial.wait_for(PROMPT, LONG)?;
+        serial.send(b"top 4 1\r")?;
+        let table = serial.wait_for(PROMPT, LONG)?;
+        for (name, wanted) in [
+            ("web/0", 45.0),
+            ("web/1", 45.0),
+            ("batch", 22.5),
+            ("spin-a", 45.0),
+            ("spin-b", 22.5),
+            ("spin-c", 20.0),
+        ] {
+            let share = share_of(&table, name)?;
+            ensure!((share - wanted).abs() < 1.0, "{name} has {share} %, not {wanted} %:\n{table}");
+        }
+        Ok(())
+    })
+}
+
+/// The share in percent that a row of `top` begins with, behind its name.
+fn share_of(table: &str, name: &str) -> Result<f64> {
+    let row = table
+        .lines()
+        .rev()
+        .find_map(|line| line.trim_start().strip_prefix(name).filter(|rest| rest.starts_with(' ')))
+        .with_context(|| format!("no row of {name}:\n{table}"))?;
+    let field = row.split_whitespace().find_map(|field| field.trim_end_matches('%').parse().ok());
+    field.with_context(|| format!("no share in the row of {name}: {row}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::share_of;
+
+    #[test]
+    fn the_share_is_the_first_number_of_the_last_row() {
+        let table = "VM   SHARE  RUN\nspin-a 1.0% 2\n\nspin-a  44.9 %  1.2 s\nspin-ab 3 %\n";
+        assert!((share_of(table, "spin-a").unwrap() - 44.9).abs() < 0.001);
+        assert!(share_of(table, "none").is_err());
+    }
+}
