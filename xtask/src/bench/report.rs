@@ -44,8 +44,8 @@ impl Report {
         let table = |(title, unit, figures): (_, Unit, &Figures)| {
             let rows = figures
                 .iter()
-                .map(|(operation, figure)| format!("{operation:<26}{:>9}\n", unit.show(figure)));
-            format!("{title:<26}{name:>9}\n{}", rows.collect::<String>())
+                .map(|(operation, figure)| format!("{operation:<30}{:>9}\n", unit.show(figure)));
+            format!("{title:<30}{name:>9}\n{}", rows.collect::<String>())
         };
         filled.map(table).collect::<Vec<_>>().join("\n")
     }

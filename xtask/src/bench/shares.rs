@@ -216,7 +216,7 @@ impl Shares {
         for (Load { cores, weights }, error) in &self.errors {
             let weights = weights.iter().map(u64::to_string).collect::<Vec<_>>().join(" ");
             // Writing to a string cannot fail.
-            let _infallible = writeln!(text, "{:<26}{:>9}", format!("{weights} on {cores}"), percent(*error));
+            let _infallible = writeln!(text, "{:<30}{:>9}", format!("{weights} on {cores}"), percent(*error));
         }
         text
     }

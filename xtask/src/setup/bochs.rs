@@ -42,7 +42,7 @@ const CONFIGURE: [&str; 19] = [
 ];
 
 /// Where a build of 3.0 with [`MENDS`] is in the cache; an older one without them is left alone.
-const DIRECTORY: &str = "bochs-3.0-2";
+const DIRECTORY: &str = "bochs-3.0-3";
 
 /// A change to a file of the emulator's source.
 struct Mend {
@@ -52,7 +52,7 @@ struct Mend {
 }
 
 /// What Bochs 3.0 has wrong where it matters here.
-const MENDS: [Mend; 3] = [
+const MENDS: [Mend; 5] = [
     // With several processors RIP is not committed when an exception or a VM exit has come back to the main loop by
     // longjmp; with one it is. A VM exit right behind the delivery of an exception (the preemption timer's) then saves
     // the address of the instruction that faulted, with everything else already in the handler's state. The guest program
@@ -78,6 +78,19 @@ const MENDS: [Mend; 3] = [
         file: "cpu/event.cc",
         before: "    if (is_pending(BX_EVENT_PENDING_VMX_VIRTUAL_INTR)) {\n",
         after: "    if (is_unmasked_event_pending(BX_EVENT_PENDING_VMX_VIRTUAL_INTR)) {\n",
+    },
+    // Which interrupts are masked is computed before the processor counts as in a guest: a guest that is entered with its
+    // interrupt flag clear does not exit for the host's interrupts.
+    Mend {
+        file: "cpu/vmx.cc",
+        before: "  BX_CPU_THIS_PTR in_vmx_guest = true;\n",
+        after: "  BX_CPU_THIS_PTR in_vmx_guest = true;\n  handleInterruptMaskChange();\n",
+    },
+    // The posted-interrupt descriptor has to be aligned to 64 bytes, not to a page: KVM's is.
+    Mend {
+        file: "cpu/vmx.cc",
+        before: "      if (! IsValidPageAlignedPhyAddr(vm->pid_addr)) {\n",
+        after: "      if ((vm->pid_addr & 0x3f) != 0 || ! IsValidPhyAddr(vm->pid_addr)) {\n",
     },
 ];
 
