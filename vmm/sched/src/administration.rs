@@ -44,19 +44,19 @@ impl Scheduler {
     pub fn online(&self, core: CoreId) {
         let administration = self.administration.lock();
         let Some(unit) = self.unit(core) else { return };
-        let now = {
+        {
             let mut queue = unit.queue.lock();
             if queue.phase != Phase::Offline {
                 return;
             }
             queue.phase = Phase::Busy;
-            Tsc(0)
-        };
+        }
         self.online.insert(core);
         for (id, slot) in self.table.slots() {
             if slot.home() == Home::Stranded
                 && slot.rescue()
-                && let Some(core) = self.place(id, slot, Waking::Yes, now)
+                // It woke long ago, and the time does not matter.
+                && let Some(core) = self.place(id, slot, Waking::No, Tsc(0))
             {
                 self.kick(core);
             }
@@ -145,7 +145,7 @@ impl Scheduler {
                 }
                 Home::Stranded if slot.rescue() => {
                     apply(&mut slot.entity.lock());
-                    break self.place(id, slot, Waking::Yes, now);
+                    break self.place(id, slot, Waking::No, now);
                 }
                 Home::Stranded | Home::Moving => {}
                 Home::Asleep | Home::Absent => {

@@ -7,6 +7,7 @@
 use crate::current::{Current, Toll};
 use crate::entity::{Awaits, Entity};
 use crate::heap::Entry;
+use crate::params::Turns;
 use crate::queue::{Phase, Queue};
 use crate::scheduler::Scheduler;
 use crate::spec::{Class, EntityId};
@@ -21,7 +22,7 @@ const SLEEPER_DEBT: u64 = 4;
 /// Strides that one who comes from another core may be behind or ahead.
 const SPREAD: u64 = 16;
 /// After so many rounds one who woke gets its first turn, whoever has paid less.
-const PATIENCE: u64 = 4;
+const PATIENCE: u64 = 3;
 /// How many held entities are let go at once.
 const RELEASES: u32 = 8;
 
@@ -62,7 +63,7 @@ impl Queue {
         }
         let entities = self.runnable() + 1;
         let weight = self.weight + u64::from(entity.weight.get());
-        let round = s.turns.virtual_round(entities, weight);
+        let round = Turns::virtual_round(s.turns.share(entities, weight));
         self.meet(entity, arrival, round, now);
         match arrival {
             Arrival::Woken { .. } | Arrival::Released => entity.since = now,
@@ -80,6 +81,9 @@ impl Queue {
         }
         self.enqueue(s, entry);
         self.show_load(s);
+        // Things change: others are looked at soon.
+        self.pause = 0;
+        self.look_at = self.look_at.min(now + Tsc(s.turns.granule / 4));
         self.call(s, entry.key, entity.class, round, now)
     }
 
@@ -113,7 +117,7 @@ impl Queue {
 
     /// Whether the core must be told that somebody came who has paid `at`.
     fn call(&mut self, s: &Scheduler, at: u64, class: Class, round: u64, now: Tsc) -> Call {
-        let (entities, weight) = (self.runnable(), self.weight);
+        let share = self.share;
         let is_first = self.waiting.len() == 1;
         let core = self.core;
         let Some(current) = &mut self.current else {
@@ -129,15 +133,14 @@ impl Queue {
         let uncharged = current.uncharged(now);
         let used = current.used.saturating_add(uncharged);
         match current.toll {
-            Toll::Due => {}
+            Toll::Due | Toll::DueAfter(_) => {}
             Toll::Free => {
-                current.toll = Toll::Due;
-                current.exempt = uncharged;
+                current.toll = Toll::DueAfter(uncharged);
                 s.front(core).show_running(current.progress.at, current.pace, now);
             }
         }
         if is_first {
-            let turn = s.turns.turn(entities, weight, current.weight, current.class);
+            let turn = s.turns.turn(share, current.weight, current.class);
             current.allowed = current.allowed.min(used.saturating_add(turn));
         }
         let (margin, guard) = match class {
@@ -174,16 +177,15 @@ impl Queue {
         let Some(slot) = s.table.slot(id) else { return };
         let mut entity = slot.entity.lock();
         let Some(current) = &mut self.current else { return };
-        if let Some(budget) = &mut entity.budget {
-            budget.left = current.left;
-            budget.refresh(now, s.turns.period);
-            current.left = budget.left;
-        }
-        if current.left > 0 {
-            return;
-        }
         let weight = u64::from(current.weight.get());
         current.store(&mut entity, now);
+        if let Some(budget) = &mut entity.budget {
+            budget.refresh(now, s.turns.period);
+            if budget.left > 0 {
+                (current.used, current.allowed, current.left) = (0, 0, budget.left.unsigned_abs());
+                return;
+            }
+        }
         self.current = None;
         self.weight -= weight;
         // It asks just now: it need not be told to.

@@ -6,10 +6,8 @@ use crate::spec::{Class, CoreId, EntityId, Weight};
 use crate::virtual_time::{Pace, Progress};
 use arch::Tsc;
 
-/// A turn without an end.
-pub(crate) const ALONE: u64 = u64::MAX;
-/// What is left to an entity without a cap.
-pub(crate) const UNCAPPED: i64 = i64::MAX;
+/// A turn without an end, and what is left to an entity without a cap.
+pub(crate) const ENDLESS: u64 = 1 << 63;
 
 /// Whether the running entity may stay on the core.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -18,10 +16,19 @@ pub(crate) enum Stay {
     Leaves,
 }
 
+/// Whether anybody waited when the turn began.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Company {
+    Others,
+    Nobody,
+}
+
 /// Whether running costs virtual time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Toll {
     Due,
+    /// It does, but for so many of the ticks since it was charged.
+    DueAfter(u64),
     /// It does not, as nobody waits who could have run instead.
     Free,
 }
@@ -31,28 +38,23 @@ pub(crate) enum Toll {
 pub(crate) struct Current {
     pub(crate) id: EntityId,
     pub(crate) progress: Progress,
-    /// What it did not get of late because it waited, in virtual time.
-    pub(crate) missed: u64,
     pub(crate) pace: Pace,
     pub(crate) weight: Weight,
     pub(crate) class: Class,
     pub(crate) reach: Reach,
     pub(crate) stay: Stay,
-    /// Ticks run in this turn.
+    pub(crate) company: Company,
+    pub(crate) toll: Toll,
+    /// Ticks run in this turn, which are not in the table yet.
     pub(crate) used: u64,
-    /// Ticks that this turn may have; [`ALONE`] while nobody waits.
+    /// Ticks that this turn may have, no more than [`Self::left`].
     pub(crate) allowed: u64,
-    /// Ticks that its cap allows; so many that they never end if it has none.
-    pub(crate) left: i64,
-    /// Ticks run that are not in the table yet.
-    pub(crate) ran: u64,
+    /// Ticks that its cap left it when the turn began; [`ENDLESS`] if it has none.
+    pub(crate) left: u64,
     /// Until when it is charged.
     pub(crate) charged_at: Tsc,
-    /// No more than this is charged at once.
+    /// No more than this is charged to virtual time at once.
     pub(crate) limit: u64,
-    pub(crate) toll: Toll,
-    /// So many of the ticks that it has run since it was charged are free.
-    pub(crate) exempt: u64,
 }
 
 impl Current {
@@ -64,38 +66,51 @@ impl Current {
 
     /// Whether its turn is over.
     #[inline]
-    pub(crate) fn is_done(&self) -> bool {
-        self.used >= self.allowed || self.left <= 0 || self.stay == Stay::Leaves
+    pub(crate) const fn is_done(&self) -> bool {
+        self.used >= self.allowed
     }
 
-    /// How long it may still run.
+    /// Whether its cap is used up.
     #[inline]
-    pub(crate) fn room(&self) -> u64 {
-        self.allowed.saturating_sub(self.used).min(self.left.max(0).unsigned_abs())
+    pub(crate) const fn is_spent(&self) -> bool {
+        self.used >= self.left
+    }
+
+    /// Lets the turn last for `ticks`, or as long as its cap allows.
+    #[inline]
+    pub(crate) fn allow(&mut self, ticks: u64) {
+        self.allowed = ticks.min(self.left);
+    }
+
+    /// When its turn ends if it goes on `now`.
+    #[inline]
+    pub(crate) fn end(&self, now: Tsc) -> Tsc {
+        // An end so late is none, whatever was used of it.
+        let room = self.allowed.saturating_sub(self.used);
+        if room >= ENDLESS / 2 { Tsc::NEVER } else { now + Tsc(room) }
     }
 
     /// Accounts for a run that ended `now`.
     #[inline]
     pub(crate) fn charge(&mut self, s: &Scheduler, core: CoreId, ran: u64, now: Tsc) {
-        let counted = ran.min(self.limit);
         self.used = self.used.saturating_add(ran);
+        self.charged_at = now;
+        let counted = ran.min(self.limit);
         match self.toll {
-            Toll::Due => {
-                self.progress.advance(counted.saturating_sub(self.exempt), self.pace);
-                self.exempt = 0;
+            Toll::Due => self.progress.advance(counted, self.pace),
+            Toll::DueAfter(exempt) => {
+                self.progress.advance(counted.saturating_sub(exempt), self.pace);
+                self.toll = Toll::Due;
             }
             Toll::Free => self.look_at_the_others(s, core),
         }
-        self.left = self.left.saturating_sub_unsigned(counted);
-        self.ran = self.ran.saturating_add(ran);
-        self.charged_at = now;
     }
 
     /// It has run for free: if somebody waits elsewhere by now, its turn ends, so that its core looks around.
     fn look_at_the_others(&mut self, s: &Scheduler, core: CoreId) {
         if !s.is_calm_for(core) {
             self.toll = Toll::Due;
-            self.allowed = self.used;
+            self.allowed = 0;
         }
     }
 
@@ -114,16 +129,21 @@ impl Current {
     /// What that will cost.
     pub(crate) fn unpaid(&self, now: Tsc) -> u64 {
         match self.toll {
-            Toll::Due => self.pace.cost(self.uncharged(now).saturating_sub(self.exempt)),
+            Toll::Due => self.pace.cost(self.uncharged(now)),
+            Toll::DueAfter(exempt) => self.pace.cost(self.uncharged(now).saturating_sub(exempt)),
             Toll::Free => 0,
         }
     }
 
     /// Drops what it is behind those who wait, who have paid `others` at least, but for what it missed and for `slack`: it
     /// deserves more than a core, and that cannot be had.
-    pub(crate) fn limit_claim(&mut self, others: u64, slack: u64, now: Tsc) {
-        let unpaid = self.unpaid(now);
-        let least = others.saturating_sub(slack.saturating_add(self.missed)).saturating_sub(unpaid);
-        self.progress.clamp(least, u64::MAX);
+    pub(crate) fn limit_claim(&mut self, s: &Scheduler, others: u64, slack: u64, now: Tsc) {
+        let least = others.saturating_sub(slack);
+        if self.by(now) >= least {
+            return;
+        }
+        let Some(slot) = s.table.slot(self.id) else { return };
+        let missed = slot.entity.lock().missed();
+        self.progress.clamp(least.saturating_sub(missed).saturating_sub(self.unpaid(now)), u64::MAX);
     }
 }

@@ -16,8 +16,18 @@ use spin::MutexGuard;
 const OFFERED: usize = 8;
 
 impl Scheduler {
-    /// Ends the turn of the running entity, if there is one, and begins the next.
-    pub(crate) fn decide<'a>(&'a self, mut queue: MutexGuard<'a, Queue>, now: Tsc) -> Decision {
+    /// Ends the turn of the running entity, if there is one, and begins the next: mostly there is nothing else to do.
+    #[inline(never)]
+    pub(crate) fn end_of_turn<'a>(&'a self, mut queue: MutexGuard<'a, Queue>, now: Tsc) -> Decision {
+        match queue.change_over(self, now) {
+            Some(decision) => decision,
+            None => self.decide(queue, now),
+        }
+    }
+
+    /// The same with all that there may be to do.
+    #[inline(never)]
+    fn decide<'a>(&'a self, mut queue: MutexGuard<'a, Queue>, now: Tsc) -> Decision {
         if queue.guests == Guests::Unsettled {
             let core = queue.core;
             queue.guests = Guests::Settled;
@@ -49,6 +59,9 @@ impl Scheduler {
             Looked::Done => None,
             Looked::AtWaiting(least) => self.errand(&mut queue, least, now),
         };
+        if errand.is_some() {
+            queue.pause = 0;
+        }
         drop(queue);
         if let Some(id) = leaving {
             self.send(id, now);
@@ -81,7 +94,7 @@ impl Scheduler {
             queue.times.pushes += 1;
             return queue.stop_current(self, now);
         }
-        if current.left <= 0 {
+        if current.is_spent() {
             queue.refill_or_hold_current(self, now);
         }
         let current = queue.current.as_ref()?;
@@ -96,7 +109,7 @@ impl Scheduler {
                     self.offer_entity(id);
                 }
             }
-            Some(_) | None => queue.renew(self),
+            Some(_) | None => queue.renew(self, now),
         }
         None
     }

@@ -1,6 +1,6 @@
 //! Somebody goes from a core's queue, or changes there.
 
-use crate::current::UNCAPPED;
+use crate::current::ENDLESS;
 use crate::entity::{Entity, Home};
 use crate::heap::Reach;
 use crate::queue::Queue;
@@ -58,9 +58,12 @@ impl Queue {
             current.class = entity.class;
             current.reach = entity.reach;
             current.left = match entity.budget {
-                None => UNCAPPED,
-                // What it ran before the cap is not held against it.
-                Some(budget) => current.left.min(budget.left.saturating_add_unsigned(current.uncharged(now))),
+                None => ENDLESS,
+                Some(budget) => {
+                    // What it ran before the cap is not held against it.
+                    let before = current.used.saturating_add(current.uncharged(now));
+                    current.left.min(before.saturating_add(budget.left.max(1).unsigned_abs()))
+                }
             };
             self.weight = self.weight - old + new;
         } else if let Some(position) = self.waiting.position(id) {

@@ -6,7 +6,7 @@ use crate::line::Place;
 use crate::mask::CoreMask;
 use crate::spec::{AddError, Class, CoreId, EntityId, MAX_ENTITIES, Spec, Weight};
 use crate::times::Times;
-use crate::virtual_time::{Pace, Progress};
+use crate::virtual_time::{LONGEST_CHARGE, Pace, Progress};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use arch::Tsc;
@@ -41,8 +41,10 @@ pub(crate) enum Awaits {
 #[derive(Debug)]
 pub(crate) struct Entity {
     pub(crate) progress: Progress,
-    /// What it did not get of late because it waited, in virtual time.
-    pub(crate) missed: u64,
+    /// What it did not get of late because it waited, in virtual time, up to `judged`.
+    missed: u64,
+    /// How long it had waited in all when that was worked out.
+    judged: Tsc,
     pub(crate) pace: Pace,
     pub(crate) weight: Weight,
     pub(crate) class: Class,
@@ -63,6 +65,7 @@ impl Entity {
         Self {
             progress: Progress::default(),
             missed: 0,
+            judged: Tsc(0),
             pace: Pace::of(Weight::DEFAULT),
             weight: Weight::DEFAULT,
             class: Class::Normal,
@@ -75,6 +78,14 @@ impl Entity {
             cores: CoreMask::EMPTY,
             times: Times::default(),
         }
+    }
+
+    /// What it did not get of late because it waited, in virtual time: older waits count for less each time.
+    pub(crate) fn missed(&mut self) -> u64 {
+        let waited = self.times.waited.since(self.judged).0.min(LONGEST_CHARGE);
+        self.judged = self.times.waited;
+        self.missed = (self.missed - self.missed / 4).saturating_add(self.pace.cost(waited));
+        self.missed
     }
 
     /// Takes over what `spec` says, on a host with the cores `existing`.

@@ -19,6 +19,8 @@ pub(crate) struct Front {
     load: AtomicU32,
     /// The weight of the runnable.
     weight: AtomicU64,
+    /// Their round in virtual time.
+    round: AtomicU64,
     /// See [`crate::queue::Queue`].
     floor: AtomicU64,
 }
@@ -38,6 +40,7 @@ impl Default for Front {
             waiting: AtomicU64::new(NOBODY),
             load: AtomicU32::new(0),
             weight: AtomicU64::new(0),
+            round: AtomicU64::new(1),
             floor: AtomicU64::new(0),
         }
     }
@@ -46,14 +49,9 @@ impl Default for Front {
 impl Front {
     #[inline]
     pub(crate) fn show_running(&self, at: u64, pace: Pace, time: Tsc) {
-        self.show_progress(at, time);
-        self.pace.store(pace.bits(), Ordering::Relaxed);
-    }
-
-    #[inline]
-    pub(crate) fn show_progress(&self, at: u64, time: Tsc) {
         self.at.store(at, Ordering::Relaxed);
         self.time.store(time.0, Ordering::Relaxed);
+        self.pace.store(pace.bits(), Ordering::Relaxed);
     }
 
     /// Who runs does not pay for it.
@@ -68,8 +66,8 @@ impl Front {
     }
 
     #[inline]
-    pub(crate) fn show_waiting(&self, first: Option<u64>) {
-        self.waiting.store(first.unwrap_or(NOBODY), Ordering::Relaxed);
+    pub(crate) fn show_waiting(&self, first: u64) {
+        self.waiting.store(first, Ordering::Relaxed);
     }
 
     #[inline]
@@ -78,9 +76,10 @@ impl Front {
     }
 
     #[inline]
-    pub(crate) fn show_load(&self, load: u32, weight: u64) {
+    pub(crate) fn show_load(&self, load: u32, weight: u64, round: u64) {
         self.load.store(load, Ordering::Relaxed);
         self.weight.store(weight, Ordering::Relaxed);
+        self.round.store(round, Ordering::Relaxed);
     }
 
     #[inline]
@@ -114,6 +113,12 @@ impl Front {
 
     pub(crate) fn weight(&self) -> u64 {
         self.weight.load(Ordering::Relaxed)
+    }
+
+    /// A round of the runnable, in virtual time.
+    #[inline]
+    pub(crate) fn round(&self) -> u64 {
+        self.round.load(Ordering::Relaxed)
     }
 
     pub(crate) fn floor(&self) -> u64 {

@@ -27,7 +27,7 @@ pub(crate) struct Line {
     first: u32,
     last: u32,
     /// When the first is due.
-    due: Tsc,
+    pub(crate) due: Tsc,
 }
 
 impl Default for Place {

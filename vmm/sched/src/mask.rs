@@ -78,40 +78,49 @@ impl CoreMask {
     }
 
     /// The cores in it: from `start` upwards, then those below.
-    pub fn iter_from(self, start: CoreId) -> impl Iterator<Item = CoreId> {
-        let start = start.0 % MAX_CORES;
-        let high = Self(core::array::from_fn(|word| self.0[word] & !low_bits(word, start)));
-        high.ascending().chain(self.without(high).ascending())
+    #[inline]
+    pub const fn iter_from(self, start: CoreId) -> Cores {
+        let (word, bit) = (start.index() / 64 % WORDS, start.0 % 64);
+        let above = u64::MAX << bit;
+        Cores { mask: self, word, bits: self.0[word] & above, last: self.0[word] & !above, more: WORDS }
     }
 
     /// The cores in it by number.
-    pub fn iter(self) -> impl Iterator<Item = CoreId> {
-        self.ascending()
-    }
-
-    fn ascending(mut self) -> impl Iterator<Item = CoreId> {
-        let mut word = 0;
-        core::iter::from_fn(move || {
-            while word < WORDS {
-                let bits = self.0[word];
-                if bits != 0 {
-                    self.0[word] = bits & (bits - 1);
-                    return Some(core_at(word, bits));
-                }
-                word += 1;
-            }
-            None
-        })
+    #[inline]
+    pub const fn iter(self) -> Cores {
+        self.iter_from(CoreId(0))
     }
 }
 
-/// The bits of a word that stand for cores below `start`.
-fn low_bits(word: usize, start: u32) -> u64 {
-    let first = core_at(word, 1).0;
-    match start.saturating_sub(first) {
-        0 => 0,
-        below if below >= 64 => u64::MAX,
-        below => (1 << below) - 1,
+/// The cores of a [`CoreMask`].
+#[derive(Clone, Debug)]
+pub struct Cores {
+    mask: CoreMask,
+    word: usize,
+    /// What is left of the word.
+    bits: u64,
+    /// What comes last of the word where it began.
+    last: u64,
+    /// How many words come after this.
+    more: usize,
+}
+
+impl Iterator for Cores {
+    type Item = CoreId;
+
+    #[inline]
+    fn next(&mut self) -> Option<CoreId> {
+        while self.bits == 0 {
+            if self.more == 0 {
+                return None;
+            }
+            self.more -= 1;
+            self.word = (self.word + 1) % WORDS;
+            self.bits = if self.more == 0 { self.last } else { self.mask.0[self.word] };
+        }
+        let core = core_at(self.word, self.bits);
+        self.bits &= self.bits - 1;
+        Some(core)
     }
 }
 

@@ -20,16 +20,16 @@ impl Default for Params {
 }
 
 impl Params {
-    /// The longest that an entity waits for its first turn after it wakes, or after its cap lets it go, in ticks, beyond the
-    /// way of the interrupt: `6 R`, with the round `R = max(slice, n * slice/8)` of the `n` entities that were runnable on
-    /// the core at any time during the wait, itself among them.
+    /// The longest that an entity waits for its first turn after it wakes, in ticks, beyond the way of the interrupt: `6 R`,
+    /// with the round `R = max(slice, n * slice/8)` of the `n` entities that were runnable on its core at any time during
+    /// the wait, itself among them. Time during which its cap holds it does not count.
     pub fn delay_bound(self, entities: u32) -> Tsc {
         Tsc(6 * Turns::new(self).round(entities))
     }
 
-    /// The longest that an entity of the latency class that has not had its share waits for its first turn after it
-    /// wakes, in ticks, beyond the way of the interrupt: `slice/32 + m * slice/8`, where `m` others of the latency
-    /// class want the same core during the wait.
+    /// The longest that an entity of the latency class that has not had its share waits for its first turn after it wakes,
+    /// in ticks, beyond the way of the interrupt: `slice/32 + m * slice/8`, where `m` others of the latency class want the
+    /// same core during the wait.
     pub fn latency_bound(self, others: u32) -> Tsc {
         let turns = Turns::new(self);
         Tsc(turns.latency_guard + u64::from(others) * turns.granule)
@@ -38,6 +38,9 @@ impl Params {
 
 /// More entities than this are not on one core.
 const MOST: u64 = MAX_ENTITIES as u64;
+
+/// Binary places of [`Turns::share`].
+const SHARE_PLACES: u32 = 16;
 
 /// [`Params`], worked out.
 #[derive(Clone, Copy, Debug)]
@@ -83,20 +86,26 @@ impl Turns {
         self.slice.max(u64::from(entities).min(MOST) * self.granule)
     }
 
-    /// The same in virtual time.
+    /// What one unit of weight gets of a round, with [`SHARE_PLACES`] binary places.
     #[inline]
-    pub(crate) fn virtual_round(&self, entities: u32, weight: u64) -> u64 {
-        (self.round(entities) / weight.max(1)).max(1)
+    pub(crate) fn share(&self, entities: u32, weight: u64) -> u64 {
+        (self.round(entities) << SHARE_PLACES).div_ceil(weight.max(1))
     }
 
-    /// How long one of `entities` runs at a time.
+    /// A round in virtual time where one unit of weight gets `share`.
     #[inline]
-    pub(crate) fn turn(&self, entities: u32, weight: u64, own: Weight, class: Class) -> u64 {
+    pub(crate) const fn virtual_round(share: u64) -> u64 {
+        (share >> SHARE_PLACES) + 1
+    }
+
+    /// How long one of this weight runs at a time where one unit of weight gets `share`.
+    #[inline]
+    pub(crate) fn turn(&self, share: u64, own: Weight, class: Class) -> u64 {
         let longest = match class {
             Class::Latency => self.granule,
             Class::Normal | Class::Exclusive => self.slice,
         };
-        let part = self.round(entities) * u64::from(own.get()) / weight.max(1);
+        let part = share.saturating_mul(u64::from(own.get())) >> SHARE_PLACES;
         part.clamp(self.shortest, longest)
     }
 }

@@ -38,18 +38,22 @@ impl Scheduler {
         let mut others = u64::MAX;
         for core in allowed.iter_from(last).take(COMPARED) {
             let front = self.front(core);
-            let at = entity.progress.at.max(front.floor()).saturating_add(margin);
+            // Who slept may be one round behind.
+            let at =
+                entity.progress.at.max(front.floor().saturating_sub(front.round())).saturating_add(margin);
             let stands_at = front.running_at(now).unwrap_or(0);
             // Where nobody waits, or those who wait may run nowhere else, the floor says nothing about this one.
             if front.waiting_at() != NOBODY {
                 others = others.min(front.floor());
             }
-            let score = if at < stands_at && core == last {
+            let score = if core == last && at < stands_at {
                 Score::Last
             } else if at < stands_at {
                 Score::Next { ahead: stands_at - at }
             } else {
-                Score::Waits { weight: front.weight() }
+                // It moves for a real difference only.
+                let favour = if core == last { u64::from(entity.weight.get()) } else { 0 };
+                Score::Waits { weight: front.weight().saturating_sub(favour) }
             };
             if best.is_none_or(|(_, other)| score.is_better_than(other)) {
                 best = Some((core, score));

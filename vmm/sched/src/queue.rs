@@ -4,9 +4,11 @@
 //! What happens when somebody comes is in [`crate::arrival`], when somebody goes in [`crate::departure`], and how turns
 //! follow each other in [`crate::turn`].
 
-use crate::current::{ALONE, Current};
+use crate::current::{Company, Current};
+use crate::front::NOBODY;
 use crate::heap::{Entry, Heap, Reach};
 use crate::line::Line;
+use crate::params::Turns;
 use crate::scheduler::{Decision, Scheduler};
 use crate::spec::{CoreId, EntityId};
 use crate::times::CoreTimes;
@@ -14,8 +16,6 @@ use arch::Tsc;
 
 /// How many of those who wait are looked at for one that may run elsewhere.
 const EASY: usize = 8;
-/// More ticks than anybody is told to run for.
-const ENDLESS: u64 = 1 << 62;
 
 /// What the core does.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -61,6 +61,8 @@ pub(crate) struct Queue {
     pub(crate) promised: Tsc,
     /// When other cores are looked at next, at the latest.
     pub(crate) look_at: Tsc,
+    /// How long after the last look.
+    pub(crate) pause: u64,
     /// Who has paid more than this here may have to wait for somebody who waits elsewhere: a reason to look at once.
     pub(crate) seen: u64,
     /// Where the next look at other cores begins.
@@ -70,8 +72,10 @@ pub(crate) struct Queue {
     /// How many of the waiting may run elsewhere too.
     movable: u32,
     pub(crate) guests: Guests,
-    /// Who ran last.
-    pub(crate) last: Option<EntityId>,
+    /// The number of who ran last.
+    pub(crate) last: u32,
+    /// The part of a round that each weight gets: see [`crate::params::Turns::share`].
+    pub(crate) share: u64,
     pub(crate) times: CoreTimes,
     /// How many ever came.
     #[cfg(test)]
@@ -92,12 +96,14 @@ impl Queue {
             grain: 0,
             promised: Tsc(0),
             look_at: Tsc(0),
+            pause: 0,
             seen: u64::MAX,
             rotor: 0,
             refused: None,
             movable: 0,
             guests: Guests::Settled,
-            last: None,
+            last: u32::MAX,
+            share: 0,
             times: CoreTimes::default(),
             #[cfg(test)]
             arrivals: 0,
@@ -107,10 +113,13 @@ impl Queue {
     /// Charges the running entity, if it is `id`.
     #[inline]
     pub(crate) fn charge(&mut self, s: &Scheduler, id: EntityId, ran: Tsc, now: Tsc) -> bool {
-        let Some(current) = self.current.as_mut().filter(|current| current.id == id) else { return false };
-        current.charge(s, self.core, ran.0, now);
-        s.front(self.core).show_progress(current.progress.at, now);
-        true
+        match &mut self.current {
+            Some(current) if current.id == id => {
+                current.charge(s, self.core, ran.0, now);
+                true
+            }
+            Some(_) | None => false,
+        }
     }
 
     /// The answer to a core whose entity goes on, if it does and nothing else is to be done.
@@ -132,11 +141,9 @@ impl Queue {
     }
 
     #[inline]
-    fn promise(&mut self, now: Tsc, due: Tsc) -> Decision {
+    pub(crate) fn promise(&mut self, now: Tsc, due: Tsc) -> Decision {
         let Some(current) = &self.current else { return Decision::Idle { until: due } };
-        let room = current.room();
-        let end = if room >= ENDLESS { Tsc::NEVER } else { now + Tsc(room) };
-        self.promised = end.min(due);
+        self.promised = current.end(now).min(due);
         Decision::Run { id: current.id, until: self.promised }
     }
 
@@ -196,17 +203,19 @@ impl Queue {
     /// Whether somebody runs for whom nobody waits here.
     #[inline]
     pub(crate) fn is_alone(&self) -> bool {
-        self.waiting.is_empty() && self.current.as_ref().is_some_and(|current| current.allowed == ALONE)
+        self.waiting.is_empty()
+            && self.current.as_ref().is_some_and(|current| current.company == Company::Nobody)
     }
 
     /// A round of those that are here, in virtual time.
-    pub(crate) fn virtual_round(&self, s: &Scheduler) -> u64 {
-        s.turns.virtual_round(self.runnable(), self.weight)
+    #[inline]
+    pub(crate) const fn virtual_round(&self) -> u64 {
+        Turns::virtual_round(self.share)
     }
 
     /// How far apart those who are here come as their turns follow each other, in virtual time.
-    pub(crate) fn stride(&self, s: &Scheduler) -> u64 {
-        self.virtual_round(s) + self.grain
+    pub(crate) const fn stride(&self) -> u64 {
+        self.virtual_round() + self.grain
     }
 
     /// The least that anybody here has paid by `now`, or had once.
@@ -261,18 +270,29 @@ impl Queue {
         }
     }
 
-    /// Shows the others who is here.
+    /// Works out what follows from who is here, and shows it to the others.
     #[inline]
-    pub(crate) fn show_load(&self, s: &Scheduler) {
-        s.front(self.core).show_load(self.runnable(), self.weight);
-        self.show_waiting(s);
+    pub(crate) fn show_load(&mut self, s: &Scheduler) {
+        self.share = s.turns.share(self.runnable(), self.weight);
+        let front = s.front(self.core);
+        front.show_load(self.runnable(), self.weight, self.virtual_round());
+        front.show_waiting(self.first_movable());
     }
 
-    /// Shows the others the first of those who wait and may run elsewhere too, as far as it is easy to find.
+    /// What the first has paid of those who wait and may run elsewhere too, as far as it is easy to find.
     #[inline]
-    pub(crate) fn show_waiting(&self, s: &Scheduler) {
+    pub(crate) fn first_movable(&self) -> u64 {
+        match self.waiting.first() {
+            _ if self.movable == 0 => NOBODY,
+            None => NOBODY,
+            Some(first) if first.reach == Reach::Movable => first.key,
+            Some(_) => self.next_movable(),
+        }
+    }
+
+    #[cold]
+    fn next_movable(&self) -> u64 {
         let mut easy = self.waiting.entries().iter().take(EASY);
-        let first = easy.find(|entry| entry.reach == Reach::Movable);
-        s.front(self.core).show_waiting(first.map(|entry| entry.key));
+        easy.find(|entry| entry.reach == Reach::Movable).map_or(NOBODY, |entry| entry.key)
     }
 }

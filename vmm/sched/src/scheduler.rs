@@ -122,7 +122,7 @@ impl Scheduler {
         let mut queue = unit.queue.lock();
         match queue.go_on(self, now) {
             Some(decision) => decision,
-            None => self.decide(queue, now),
+            None => self.end_of_turn(queue, now),
         }
     }
 
@@ -193,7 +193,7 @@ impl Scheduler {
                     // Under the queue's lock, so that the part in the queue is counted once.
                     let times = slot.entity.lock().times;
                     drop(queue);
-                    (times, running.map_or(0, |current| current.ran))
+                    (times, running.map_or(0, |current| current.used))
                 }
                 Home::Asleep | Home::Moving | Home::Stranded => (slot.entity.lock().times, 0),
             };
@@ -219,7 +219,12 @@ impl Scheduler {
 
     /// All cores of the host, online or not.
     pub(crate) fn existing(&self) -> CoreMask {
-        CoreMask::first(u32::try_from(self.units.len()).unwrap_or(MAX_CORES))
+        CoreMask::first(self.cores())
+    }
+
+    /// How many cores the host has, at least one.
+    pub(crate) fn cores(&self) -> u32 {
+        u32::try_from(self.units.len()).unwrap_or(MAX_CORES).max(1)
     }
 
     /// The queue where an entity is said to be, if it still is there.
@@ -258,6 +263,9 @@ impl Scheduler {
                     Waking::No => Arrival::Moved,
                 };
                 return self.put(unit, id, slot, allowed, arrival, now);
+            }
+            if waking == Waking::Yes {
+                slot.entity.lock().since = now;
             }
             slot.strand();
             // A core that came online before it was there to be seen did not see it.

@@ -1,16 +1,33 @@
 //! Turns on a core.
 
-use crate::current::{ALONE, Current, Stay, Toll, UNCAPPED};
+use crate::current::{Company, Current, ENDLESS, Stay, Toll};
 use crate::entity::{Awaits, Entity, Slot};
-use crate::heap::Entry;
-use crate::queue::Queue;
-use crate::scheduler::Scheduler;
+use crate::heap::{Entry, Reach};
+use crate::queue::{Guests, Queue};
+use crate::scheduler::{Decision, Scheduler};
 use crate::spec::{Class, EntityId, Weight};
 use crate::virtual_time::LONGEST_CHARGE;
 use arch::Tsc;
 use core::sync::atomic::Ordering;
 
 impl Queue {
+    /// The answer to a core whose entity's turn is over and where nothing is to be done but to begin the next one's.
+    #[inline]
+    pub(crate) fn change_over(&mut self, s: &Scheduler, now: Tsc) -> Option<Decision> {
+        let current = self.current.as_ref()?;
+        let first = self.waiting.first()?;
+        let due = self.next_release(s, now);
+        let is_next = first.key <= current.progress.at && first.key <= self.seen;
+        if !is_next || now >= self.look_at || now >= self.line.due || now >= due || current.is_spent() {
+            return None;
+        }
+        if self.guests != Guests::Settled || current.reach == Reach::Movable && !s.idle.is_empty() {
+            return None;
+        }
+        self.switch(s, now);
+        Some(self.promise(now, due))
+    }
+
     /// Whether somebody else, or a new turn, is due.
     #[inline]
     pub(crate) fn is_turn_over(&self) -> bool {
@@ -39,16 +56,16 @@ impl Queue {
     }
 
     /// Gives the core to who comes next, if anybody waits.
-    #[inline]
     pub(crate) fn start_first(&mut self, s: &Scheduler, now: Tsc) {
         if let Some(first) = self.waiting.pop() {
             self.uncount_movable(s, first.reach);
+            self.times.switches += u64::from(self.last != first.id.0);
             self.start(s, first, now);
         }
     }
 
     /// Ends the turn of the running entity, which has paid as much as who comes next or more, and begins that one's.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn switch(&mut self, s: &Scheduler, now: Tsc) {
         let Some(current) = &self.current else { return };
         let entry = current.entry();
@@ -57,6 +74,7 @@ impl Queue {
             current.store(&mut slot.entity.lock(), now);
         }
         let Some(next) = self.waiting.replace_first(entry) else { return };
+        self.times.switches += 1;
         if next.reach != entry.reach {
             self.count_movable(s, entry.reach);
             self.uncount_movable(s, next.reach);
@@ -65,7 +83,7 @@ impl Queue {
     }
 
     /// Begins the turn of an entity that is not among the waiting any more.
-    #[inline]
+    #[inline(always)]
     fn start(&mut self, s: &Scheduler, entry: Entry, now: Tsc) {
         let Some(slot) = s.table.slot(entry.id) else { return };
         let mut entity = slot.entity.lock();
@@ -80,55 +98,56 @@ impl Queue {
             entity.times.migrations += u64::from(entity.last_core.is_some());
             entity.last_core = Some(self.core);
         }
-        let (allowed, limit) = self.turn_of(s, entity.weight, entity.class);
-        let mut current = Current {
+        self.grain -= self.grain / 16;
+        self.last = entry.id.0;
+        let turn = self.turn_of(s, entity.weight, entity.class);
+        let current = self.current.insert(Current {
             id: entry.id,
             progress: entity.progress,
-            missed: (entity.missed - entity.missed / 16)
-                .saturating_add(entity.pace.cost(waited.0.min(LONGEST_CHARGE))),
             pace: entity.pace,
             weight: entity.weight,
             class: entity.class,
             reach: entry.reach,
             stay: Stay::Welcome,
-            used: 0,
-            allowed,
-            left: entity.budget.map_or(UNCAPPED, |budget| budget.left),
-            ran: 0,
-            charged_at: now,
-            limit,
+            company: turn.company,
             toll: Toll::Due,
-            exempt: 0,
-        };
+            used: 0,
+            allowed: turn.allowed,
+            left: ENDLESS,
+            charged_at: now,
+            limit: turn.limit,
+        });
+        if let Some(budget) = &entity.budget {
+            current.left = budget.left.max(1).unsigned_abs();
+            current.allow(turn.allowed);
+        }
         drop(entity);
         if slot.owed.load(Ordering::Relaxed) != 0 {
             current.pay(slot, s.turns.longest_charge);
         }
-        if self.last != Some(entry.id) {
-            self.last = Some(entry.id);
-            self.times.switches += 1;
-        }
-        self.grain -= self.grain / 16;
-        let at = current.progress.at;
-        s.front(self.core).show_running(at, current.pace, now);
-        self.current = Some(current);
-        self.show_waiting(s);
-        self.raise_floor(s, at);
+        self.show_turn(s, now);
     }
 
     /// Lets the running entity go on for another turn.
-    pub(crate) fn renew(&mut self, s: &Scheduler) {
-        let Some(Current { weight, class, .. }) = self.current else { return };
+    pub(crate) fn renew(&mut self, s: &Scheduler, now: Tsc) {
+        let Some(Current { id, weight, class, .. }) = self.current else { return };
         let turn = self.turn_of(s, weight, class);
         let Some(current) = &mut self.current else { return };
+        if let Some(slot) = s.table.slot(id) {
+            current.store(&mut slot.entity.lock(), now);
+        }
+        if current.left != ENDLESS {
+            current.left = current.left.saturating_sub(current.used).max(1);
+        }
         current.used = 0;
-        (current.allowed, current.limit) = turn;
+        current.company = turn.company;
+        current.limit = turn.limit;
         current.toll = Toll::Due;
-        let at = current.progress.at;
-        self.raise_floor(s, at);
+        current.allow(turn.allowed);
+        self.show_turn(s, now);
     }
 
-    /// Has the running entity, for whom nobody waits anywhere, run for free and without an end.
+    /// Has the running entity, for whom nobody waits anywhere, run for free.
     pub(crate) fn run_free(&mut self, s: &Scheduler) {
         if let Some(current) = &mut self.current {
             current.toll = Toll::Free;
@@ -140,33 +159,53 @@ impl Queue {
     pub(crate) fn stop_current(&mut self, s: &Scheduler, now: Tsc) -> Option<EntityId> {
         let current = self.current.take()?;
         self.weight -= u64::from(current.weight.get());
-        self.raise_floor(s, current.progress.at);
+        self.raise_floor(current.progress.at);
         if let Some(slot) = s.table.slot(current.id) {
             current.store(&mut slot.entity.lock(), now);
         }
-        s.front(self.core).show_nobody();
+        let front = s.front(self.core);
+        front.show_nobody();
+        front.show_floor(self.floor);
         self.show_load(s);
         Some(current.id)
     }
 
-    /// How long the next turn of the running entity is, and how much of it may be charged at once.
+    /// The next turn of the running entity.
     #[inline]
-    fn turn_of(&self, s: &Scheduler, weight: Weight, class: Class) -> (u64, u64) {
+    fn turn_of(&self, s: &Scheduler, weight: Weight, class: Class) -> Turn {
         if self.waiting.is_empty() {
-            return (ALONE, LONGEST_CHARGE);
+            return Turn { company: Company::Nobody, allowed: ENDLESS, limit: LONGEST_CHARGE };
         }
-        let entities = u32::try_from(self.waiting.len()).unwrap_or(u32::MAX) + 1;
-        (s.turns.turn(entities, self.weight, weight, class), s.turns.longest_charge)
+        let allowed = s.turns.turn(self.share, weight, class);
+        Turn { company: Company::Others, allowed, limit: s.turns.longest_charge }
+    }
+
+    /// Shows the others who runs and who waits from `now` on.
+    #[inline]
+    fn show_turn(&mut self, s: &Scheduler, now: Tsc) {
+        let Some(current) = &self.current else { return };
+        let (at, pace) = (current.progress.at, current.pace);
+        self.raise_floor(at);
+        let front = s.front(self.core);
+        front.show_running(at, pace, now);
+        front.show_waiting(self.first_movable());
+        front.show_floor(self.floor);
     }
 
     #[inline]
-    fn raise_floor(&mut self, s: &Scheduler, running: u64) {
+    fn raise_floor(&mut self, running: u64) {
         let least = self.waiting.first().map_or(running, |first| running.min(first.key));
-        if least > self.floor {
-            self.floor = least;
-            s.front(self.core).show_floor(least);
-        }
+        self.floor = self.floor.max(least);
     }
+}
+
+/// See [`Queue::turn_of`].
+#[derive(Clone, Copy, Debug)]
+struct Turn {
+    company: Company,
+    allowed: u64,
+    /// How much of it may be charged at once.
+    limit: u64,
 }
 
 impl Current {
@@ -174,11 +213,10 @@ impl Current {
     #[inline]
     pub(crate) fn store(&self, entity: &mut Entity, now: Tsc) {
         entity.progress = self.progress;
-        entity.missed = self.missed;
         entity.since = now;
-        entity.times.ran = entity.times.ran + Tsc(self.ran);
+        entity.times.ran = entity.times.ran + Tsc(self.used);
         if let Some(budget) = &mut entity.budget {
-            budget.left = self.left;
+            budget.left = i64::try_from(self.left).unwrap_or(i64::MAX).saturating_sub_unsigned(self.used);
         }
     }
 
@@ -186,10 +224,10 @@ impl Current {
     #[cold]
     fn pay(&mut self, slot: &Slot, longest: u64) {
         let owed = slot.owed.swap(0, Ordering::Relaxed);
-        let counted = owed.min(longest);
-        self.progress.advance(counted, self.pace);
-        // What is left is never nothing here: the turn has begun.
-        self.left = self.left.saturating_sub_unsigned(counted).max(1);
-        self.ran = owed;
+        self.progress.advance(owed.min(longest), self.pace);
+        // The turn has begun and is not empty, but it may be short.
+        self.allowed = self.allowed.saturating_add(owed);
+        self.used = owed;
+        self.left = self.left.max(self.allowed);
     }
 }

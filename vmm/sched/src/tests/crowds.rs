@@ -23,12 +23,12 @@ fn three_hundred_of_all_kinds_share_eight_cores() {
     let mut machine = Machine::new(8);
     machine.checks_delays = true;
     for _ in 0..300 {
-        let weight = [50, 100, 100, 100, 200, 400][random.index_below(6)];
+        let weight = [50, 100, 100, 100, 200, 400][random.below(6) as usize];
         let mut spec = weighing(weight);
         match random.below(10) {
-            0 => spec = capped(spec, 2 + random.number_below(30)),
+            0 => spec = capped(spec, 2 + random.below(30) as u32),
             1 => spec = of_class(spec, Class::Latency),
-            2 => spec = on_cores(spec, &[random.number_below(7)]),
+            2 => spec = on_cores(spec, &[random.below(7) as u32]),
             3 => spec = on_cores(spec, &[1, 3, 5]),
             4 => spec = on_cores(spec, &[0, 1, 2, 3]),
             _ => {}
@@ -67,7 +67,7 @@ fn three_hundred_of_all_kinds_share_eight_cores() {
 fn five_hundred_hogs_share_sixteen_cores() {
     let mut random = Random::new(21);
     let mut machine = Machine::new(16);
-    let weights: Vec<u32> = (0..500).map(|_| 50 + random.number_below(200)).collect();
+    let weights: Vec<u32> = (0..500).map(|_| 50 + random.below(200) as u32).collect();
     for weight in &weights {
         machine.hog(*weight);
     }
@@ -127,17 +127,17 @@ fn changes_of_everything_at_run_time_disturb_nobody() {
     let watched: Vec<usize> = (0..4).map(|_| machine.hog(100)).collect();
     for _ in 0..3000 {
         machine.run_for(random.below(4 * MS));
-        let vcpu = random.index_below(60);
-        let mut spec = weighing(1 + random.number_below(1000));
+        let vcpu = random.below(60) as usize;
+        let mut spec = weighing(1 + random.below(1000) as u32);
         if random.below(3) == 0 {
-            spec = on_cores(spec, &[random.number_below(4), random.number_below(4)]);
+            spec = on_cores(spec, &[random.below(4) as u32, random.below(4) as u32]);
         }
         if random.below(5) == 0 {
-            spec = capped(spec, 1 + random.number_below(100));
+            spec = capped(spec, 1 + random.below(100) as u32);
         }
         spec = of_class(
             spec,
-            [Class::Normal, Class::Latency, Class::Normal, Class::Exclusive][random.index_below(4)],
+            [Class::Normal, Class::Latency, Class::Normal, Class::Exclusive][random.below(4) as usize],
         );
         machine.set(vcpu, spec);
     }

@@ -26,16 +26,6 @@ impl Random {
         self.next() % end.max(1)
     }
 
-    /// From 0 to below `end`, which fits.
-    pub(super) fn number_below(&mut self, end: u64) -> u32 {
-        u32::try_from(self.below(end)).expect("a small number")
-    }
-
-    /// From 0 to below `end`, which fits.
-    pub(super) fn index_below(&mut self, end: u64) -> usize {
-        usize::try_from(self.below(end)).expect("a small number")
-    }
-
     /// Around `mean`, from a tenth of it to nearly twice as much.
     pub(super) fn around(&mut self, mean: u64) -> u64 {
         mean / 10 + self.below(mean * 9 / 5).max(1)

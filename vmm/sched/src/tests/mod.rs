@@ -1,4 +1,5 @@
 //! The scheduler as a whole: on simulated machines, by threads, and by random calls.
+#![expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "simulated numbers are small")]
 
 mod caps;
 mod crowds;

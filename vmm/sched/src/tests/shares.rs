@@ -7,7 +7,6 @@ use std::vec::Vec;
 
 /// What hogs of these weights deserve of `cores` cores in `time`, when each may run anywhere: by weight, but nobody more
 /// than a core.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "ticks of a short time")]
 fn deserved(weights: &[u32], cores: u64, time: u64) -> Vec<u64> {
     let mut part: Vec<Option<f64>> = vec![None; weights.len()];
     let (mut rest, mut weight): (f64, f64) = (cores as f64, weights.iter().map(|w| f64::from(*w)).sum());
@@ -80,9 +79,9 @@ fn who_deserves_more_than_a_core_gets_one_and_the_others_share_the_rest() {
 fn random_weights_are_kept() {
     let mut random = Random::new(3);
     for _ in 0..12 {
-        let cores = 1 + random.number_below(6);
+        let cores = 1 + random.below(6) as u32;
         let count = cores as u64 + random.below(12);
-        let weights: Vec<u32> = (0..count).map(|_| 50 + random.number_below(400)).collect();
+        let weights: Vec<u32> = (0..count).map(|_| 50 + random.below(400) as u32).collect();
         check_shares(cores, &weights, 5 * SECOND, 50 * SECOND, 2);
     }
 }

@@ -109,7 +109,7 @@ fn second_goes_to_the_core_that_idles_and_the_third_to_one_of_the_busy() {
     let scheduler = scheduler(2);
     assert_eq!(scheduler.wake(A, Tsc(0)), Some(ZERO));
     assert_eq!(scheduler.wake(B, Tsc(0)), Some(ONE), "core 0 was told already");
-    assert_eq!(scheduler.pick(ONE, Tsc(1)), run(B, 8101), "A waits still, and would be next");
+    assert_eq!(scheduler.pick(ONE, Tsc(1)), run(B, 8201), "A waits still, and would be next");
     assert_eq!(scheduler.pick(ZERO, Tsc(1)), forever(A));
     assert!(scheduler.wake(C, Tsc(2)).is_some());
 }
@@ -237,7 +237,8 @@ fn one_whose_cores_are_all_offline_waits_for_them() {
     scheduler.online(ONE);
     scheduler.online(ONE);
     assert_eq!(scheduler.place_of(A), Some(Place::Waiting(ONE)));
-    assert_eq!(scheduler.pick(ONE, Tsc(2)), forever(A));
+    assert_eq!(scheduler.pick(ONE, Tsc(7)), forever(A));
+    assert_eq!(scheduler.times(A).expect("added").waited, Tsc(7), "since it woke");
     assert_eq!(scheduler.cores_online().len(), 2);
 }
 

@@ -116,8 +116,8 @@ fn random_spec(random: &mut Random, id: u32) -> Spec {
         1 => Class::Exclusive,
         _ => Class::Normal,
     };
-    let cap = if random.below(4) == 0 { Cap::new(20 + random.number_below(80)) } else { None };
-    Spec { weight: Weight::new(1 + random.number_below(500)).expect("in range"), cap, cores, class }
+    let cap = if random.below(4) == 0 { Cap::new(20 + random.below(80) as u32) } else { None };
+    Spec { weight: Weight::new(1 + random.below(500) as u32).expect("in range"), cap, cores, class }
 }
 
 /// Runs everybody who is runnable once more, on one thread, and finds that nobody was lost.
@@ -159,7 +159,7 @@ fn threads_that_wake_run_and_block_lose_nobody_and_run_nobody_twice() {
                 for _ in 0..TURNS {
                     host.turn(CoreId(core), &mut random, Ends::Mixed);
                     if random.below(2) == 0 {
-                        host.wake(EntityId(random.number_below(ENTITIES.into())));
+                        host.wake(EntityId(random.below(ENTITIES.into()) as u32));
                     }
                 }
             });
@@ -197,7 +197,7 @@ fn threads_that_also_change_block_and_remove_each_other_keep_the_books() {
                         }
                     }
                     host.tell(None);
-                    let number = random.number_below(ENTITIES.into());
+                    let number = random.below(ENTITIES.into()) as u32;
                     let other = EntityId(number);
                     match random.below(12) {
                         0 => {
