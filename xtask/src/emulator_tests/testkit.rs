@@ -31,6 +31,7 @@ pub(super) const CASES: &[Case] = &[
         name: "testkit::four_vcpus_without_posted_interrupts",
         run: |lab| several(lab, "four-unposted", 2, Processor::WithoutPostedInterrupts),
     },
+    Case { name: "testkit::sixty_four_vcpus_on_two_cores", run: sixty_four },
 ];
 
 /// Programs about several processors. With `native::verdicts_agree` they pass without a hypervisor, too.
@@ -58,6 +59,11 @@ fn timer_on_two_cpus(lab: &Lab) -> Result<()> {
 /// A guest with four processors on a host with `cpus`.
 fn several(lab: &Lab, name: &str, cpus: u32, processor: Processor) -> Result<()> {
     passes(on(lab, cpus, processor), name, 4, &SEVERAL)
+}
+
+/// As many as there can be.
+fn sixty_four(lab: &Lab) -> Result<()> {
+    passes(on(lab, 2, Processor::Complete), "sixty-four", 64, &["smp-start", "cpuid-topology"])
 }
 
 fn on(lab: &Lab, cpus: u32, processor: Processor) -> Setup {
