@@ -15,11 +15,15 @@ use monitor::{Control, Focus, Terminal};
 /// While bytes wait for the serial line, it is looked at this often, in microseconds: a FIFO of 16 bytes takes
 /// 1,389 at 115,200 bit/s.
 const LINE_POLL_US: u64 = 1_200;
+/// The log is drawn on the screen for this long at a time, in microseconds, ...
+const PAINT_US: u64 = 100;
+/// ... and guests have the core for this long in between.
+const PAINT_PAUSE_US: u64 = 2_000;
 /// A vCPU that has a core of its own is not made to leave its guest so that what it prints is noticed: the pipe is
 /// looked at this often, in microseconds.
 const EXCLUSIVE_LOOK_US: u64 = 50_000;
 /// While a machine is being built, a guest has a turn of at most this long, in microseconds, between two steps.
-const BUILD_TURN_US: u64 = 2_000;
+const BUILD_TURN_US: u64 = 1_000;
 
 /// The operator's side of core 0.
 struct Desk {
@@ -96,14 +100,19 @@ impl Desk {
         self.show_log();
         self.show_output(now);
         self.line.flush();
-        self.plan(next)
+        let paints = crate::log::paint(hal::time::now() + hal::time::ticks(PAINT_US));
+        self.plan(next, paints)
     }
 
-    /// Decides when to look around again, from when this look is over: guests have the core in between.
-    fn plan(&mut self, next: Next) -> Spare {
+    /// Decides when to look around again, from when this look is over: guests have the core in between. `paints` says
+    /// whether there is more to draw.
+    fn plan(&mut self, next: Next, paints: bool) -> Spare {
         let now = hal::time::now();
         let after = |us| now + hal::time::ticks(us);
         let mut due = if self.line.is_idle() { Tsc::NEVER } else { after(LINE_POLL_US) };
+        if paints {
+            due = due.min(after(PAINT_PAUSE_US));
+        }
         if self.operator.fleet.has_exclusive() {
             due = due.min(after(EXCLUSIVE_LOOK_US));
         }

@@ -7,6 +7,7 @@ mod recent;
 use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::string::String;
+use arch::Tsc;
 use core::fmt::{self, Write};
 
 use ::log::{LevelFilter, Log, Metadata, Record};
@@ -24,20 +25,31 @@ struct Sinks {
     waiting: Option<VecDeque<String>>,
     /// Lines that were dropped because too many waited.
     dropped: u64,
+    /// Text on its way to the screen, once lines wait: drawing takes longer than guests should wait.
+    unpainted: VecDeque<u8>,
 }
 
 /// The most lines that wait for the serial line: the log never waits for it, as guests would wait too.
 const MOST_WAITING: usize = 512;
+/// The most bytes that wait for the screen: more than it shows at once. The oldest give way.
+const MOST_UNPAINTED: usize = 16 * 1024;
 
-static SINKS: Mutex<Sinks> =
-    Mutex::new(Sinks { recent: Recent::new(), screen: None, waiting: None, dropped: 0 });
+static SINKS: Mutex<Sinks> = Mutex::new(Sinks {
+    recent: Recent::new(),
+    screen: None,
+    waiting: None,
+    dropped: 0,
+    unpainted: VecDeque::new(),
+});
 
 impl Write for Sinks {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        if self.waiting.is_none() {
-            hal::serial::write_log(text.as_bytes());
-        }
         self.recent.push(text.as_bytes());
+        if self.waiting.is_some() {
+            self.paint_later(text);
+            return Ok(());
+        }
+        hal::serial::write_log(text.as_bytes());
         if let Some(screen) = &mut self.screen {
             screen.print(text);
         }
@@ -48,15 +60,37 @@ impl Write for Sinks {
 impl Sinks {
     /// Takes one line. Before lines wait, there may be no heap yet: nothing is allocated then.
     fn put(&mut self, line: fmt::Arguments<'_>) {
-        if let Some(lines) = &mut self.waiting {
-            if lines.len() < MOST_WAITING {
-                lines.push_back(format!("{line}"));
-            } else {
-                self.dropped += 1;
-            }
+        if self.waiting.is_none() {
+            // The sinks cannot fail.
+            let _ = writeln!(self, "{line}");
+            return;
         }
-        // The sinks cannot fail.
-        let _ = writeln!(self, "{line}");
+        let line = format!("{line}");
+        // As above.
+        let _ = self.write_str(&line).and_then(|()| self.write_str("\n"));
+        match &mut self.waiting {
+            Some(lines) if lines.len() < MOST_WAITING => lines.push_back(line),
+            Some(_) | None => self.dropped += 1,
+        }
+    }
+
+    fn paint_later(&mut self, text: &str) {
+        if self.screen.is_some() {
+            self.unpainted.extend(text.bytes());
+            let surplus = self.unpainted.len().saturating_sub(MOST_UNPAINTED);
+            self.unpainted.drain(..surplus);
+        }
+    }
+
+    /// Draws the next character that waits for the screen. Returns whether there was one.
+    fn paint_next(&mut self) -> bool {
+        match (&mut self.screen, self.unpainted.pop_front()) {
+            (Some(screen), Some(byte)) => {
+                screen.print_bytes(&[byte]);
+                true
+            }
+            (None, _) | (_, None) => false,
+        }
     }
 }
 
@@ -117,6 +151,17 @@ pub(crate) fn take_line() -> Option<String> {
     line
 }
 
+/// Draws what waits for the screen, until `until` at the latest. Returns whether more waits.
+pub(crate) fn paint(until: Tsc) -> bool {
+    // Locked for each character anew, so that no core that logs waits for long.
+    while SINKS.lock().paint_next() {
+        if hal::time::now() >= until {
+            return true;
+        }
+    }
+    false
+}
+
 /// Prints for the panic path: takes no lock that might be held, and goes around what is. Lines that still wait come
 /// first.
 pub(crate) fn print_emergency(arguments: fmt::Arguments<'_>) {
@@ -129,6 +174,7 @@ pub(crate) fn print_emergency(arguments: fmt::Arguments<'_>) {
         }
         // The memory stays where it is: the heap may be what failed.
         core::mem::forget(lines);
+        while sinks.paint_next() {}
     }
     struct Emergency;
     impl Write for Emergency {

@@ -1,6 +1,7 @@
 //! Building a virtual machine from its configuration, in steps that are short enough to be taken between turns.
 
 use super::machine::{Bell, HostVcpu, HostVm};
+use super::paced::Paced;
 use super::ram::{self, Filling, Progress};
 use super::slot::{Body, Outside, VmKey};
 use crate::boot_archive::Files;
@@ -17,6 +18,7 @@ use core::sync::atomic::AtomicBool;
 use devices::{MemorySizes, Pc, PcConfig};
 use hal::vmx::{GuestSpace, Vmcs, VmxCpu};
 use loader::{BootProtocol, EntryState, Image, MemoryLayout, VmDescription};
+use memory::GuestMemory;
 use monitor::ControlError;
 use sched::EntityId;
 use vmm::lapic::{self, Role, TimerRate};
@@ -142,7 +144,8 @@ impl Build {
             }
             Stage::Load(space) => {
                 let space = Arc::new(space);
-                let entry = load(&space, config, files, self.memory_bytes)?;
+                let memory = Paced::new(&space, core);
+                let entry = load(&memory, config, files, self.memory_bytes)?;
                 Stage::Processors(Box::new(self.frame(core, config, space, entry)))
             }
             Stage::Processors(mut frame) => {
@@ -241,7 +244,7 @@ fn loader_hole_start() -> u64 {
 }
 
 fn load(
-    space: &Arc<GuestSpace>,
+    memory: &impl GuestMemory,
     config: &VmConfig,
     files: &Files,
     memory_bytes: u64,
@@ -267,7 +270,7 @@ fn load(
         initramfs,
         cmdline: &config.cmdline,
     };
-    loader::load(&**space, &description).map_err(|error| refused(config, &error.to_string()))
+    loader::load(memory, &description).map_err(|error| refused(config, &error.to_string()))
 }
 
 fn refused(config: &VmConfig, why: &str) -> ControlError {

@@ -291,7 +291,7 @@ impl Fleet {
         let ids = machine.ids.clone();
         let times: Vec<_> = ids.iter().map(|id| times::of(core.shared(), *id)).collect();
         let stats = machine.take_apart(core);
-        report::counters(&name, &stats);
+        report::counters(&name, &stats, core);
         let last_run = stats.into_iter().zip(times).map(|(stats, (mut times, wake_delays))| {
             times.exits = stats.exits();
             LastRun { stats, times, wake_delays }

@@ -5,6 +5,7 @@ mod fleet;
 mod guest;
 mod machine;
 mod numbers;
+mod paced;
 mod ram;
 mod report;
 mod scheduling;

@@ -14,8 +14,10 @@ pub(crate) struct OutOfMemory;
 
 /// What is zeroed at once, in bytes.
 const PIECE_BYTES: usize = 4096;
-/// What one [`Filling::step`] zeroes, in bytes.
-const STEP_BYTES: u64 = 512 * 1024;
+/// How long one [`Filling::step`] zeroes, in microseconds: whoever wants the core waits that long.
+const STEP_US: u64 = 200;
+/// How much it zeroes between two looks at the clock, in bytes.
+const STRETCH_BYTES: u64 = 64 * 1024;
 
 static ZEROS: [u8; PIECE_BYTES] = [0; PIECE_BYTES];
 
@@ -77,10 +79,13 @@ impl Filling {
             },
         };
         let size = unfinished.block.size_bytes();
-        let end = size.min(unfinished.zeroed + STEP_BYTES);
-        while unfinished.zeroed < end {
-            unfinished.block.copy_in(unfinished.zeroed, &ZEROS);
-            unfinished.zeroed += arch::PAGE_SIZE;
+        let end = hal::time::now() + hal::time::ticks(STEP_US);
+        while unfinished.zeroed < size && hal::time::now() < end {
+            let stretch = size.min(unfinished.zeroed + STRETCH_BYTES);
+            while unfinished.zeroed < stretch {
+                unfinished.block.copy_in(unfinished.zeroed, &ZEROS);
+                unfinished.zeroed += arch::PAGE_SIZE;
+            }
         }
         if unfinished.zeroed < size {
             self.block = Some(unfinished);

@@ -1,6 +1,7 @@
 //! What the log says of a virtual machine's beginning and end.
 
 use super::machine::Machine;
+use super::paced::Pace;
 use super::slot::Body;
 use crate::cores::Core;
 use crate::host_use::HostUse;
@@ -74,15 +75,21 @@ pub(super) fn ended(name: &str, machine: &Machine, vcpu: usize, reason: StopReas
         log::error!("vm {name}: stopped: {reason}");
     }
     let Some(id) = machine.ids.get(vcpu) else { return };
+    let mut seen = None;
     core.look_loaded(*id, |body, cpu| {
-        dump(name, &body.vcpu.backend().save());
         if let StopReason::EntryFailure(failure) = reason
             && check_entry(name, body, cpu.capabilities()) == 0
         {
             log::error!("vm {name}: {failure:?}, and no entry check of the manual's that we mirror fails");
         }
-        last_exits(name, body.vcpu.stats());
+        seen = Some((body.vcpu.backend().save(), body.vcpu.stats().clone()));
     });
+    if let Some((state, stats)) = seen {
+        let mut pace = Pace::new();
+        let mut breathe = || pace.breathe(core);
+        dump(name, &state, &mut breathe);
+        last_exits(name, &stats, &mut breathe);
+    }
 }
 
 /// A machine was destroyed: what is in use now, so that it can be seen that all came back.
@@ -90,7 +97,8 @@ pub(super) fn destroyed(name: &str, host: HostUse) {
     log::info!("vm {name}: destroyed; in use on the host: {host}");
 }
 
-fn dump(name: &str, state: &CpuState) {
+/// Calls `breathe` between lines, as do those below.
+fn dump(name: &str, state: &CpuState, breathe: &mut impl FnMut()) {
     let register = |gpr| state.gprs.get(gpr);
     log::error!(
         "vm {name}: rip={:#018x} rsp={:#018x} rflags={:#x}",
@@ -105,6 +113,7 @@ fn dump(name: &str, state: &CpuState) {
     ] {
         let [a, b, c, d] = row.map(|(gpr, label)| format!("{label}={:#018x}", register(gpr)));
         log::error!("vm {name}: {a} {b} {c} {d}");
+        breathe();
     }
     log::error!(
         "vm {name}: r13={:#018x} r14={:#018x} r15={:#018x}",
@@ -128,13 +137,14 @@ fn dump(name: &str, state: &CpuState) {
             segment.limit,
             segment.access_rights
         );
+        breathe();
     }
 }
 
 /// How many of the last exits a dump shows.
 const SHOWN_EXITS: usize = 16;
 
-fn last_exits(name: &str, stats: &Stats) {
+fn last_exits(name: &str, stats: &Stats, breathe: &mut impl FnMut()) {
     let all = stats.records().count();
     for record in stats.records().skip(all.saturating_sub(SHOWN_EXITS)) {
         log::error!(
@@ -144,11 +154,13 @@ fn last_exits(name: &str, stats: &Stats) {
             record.detail,
             record.rip
         );
+        breathe();
     }
 }
 
 /// Counters of all vCPUs together, one reason a line, so that tools can read them.
-pub(super) fn counters(name: &str, vcpus: &[Stats]) {
+pub(super) fn counters(name: &str, vcpus: &[Stats], core: &mut Core) {
+    let mut pace = Pace::new();
     let sum = |of: &dyn Fn(&Stats) -> u64| vcpus.iter().map(of).sum::<u64>();
     log::info!(
         "vm {name}: stats: total_exits={} host_instr={} guest_instr={}",
@@ -161,6 +173,7 @@ pub(super) fn counters(name: &str, vcpus: &[Stats]) {
         if count > 0 {
             let ticks = sum(&|stats| stats.reason(reason).host_ticks);
             log::info!("vm {name}: exit {} {count} {ticks}", reason.name());
+            pace.breathe(core);
         }
     }
 }
