@@ -22,7 +22,7 @@ use memory::GuestMemory;
 use monitor::ControlError;
 use sched::EntityId;
 use vmm::lapic::{self, Role, TimerRate};
-use vmm::paravirt::{Features, Hints};
+use vmm::paravirt::Features;
 use vmm::{
     Clock, CpuState, CpuidConfig, CpuidPolicy, Inbox, Interruptibility, Leaf, Leave, MsrState, Vcpu,
     VcpuConfig,
@@ -295,8 +295,6 @@ fn cpuid_policy(cpu: &VmxCpu, config: &VmConfig) -> CpuidPolicy {
         vcpus: config.vcpus,
         apic_id: 0,
         paravirt_features: paravirtual_features(cpu).bits(),
-        // Cores of their own can be taken away at run time, so no vCPU may count on never being preempted.
-        paravirt_hints: Hints::empty().bits(),
     };
     CpuidPolicy::new(&host, &config)
 }

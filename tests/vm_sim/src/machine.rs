@@ -387,7 +387,6 @@ fn build_vcpu(setup: &Setup, index: usize, inbox: Arc<Inbox>) -> (Vcpu<ScriptedB
             apic_id: id(index),
             vcpus: u8::try_from(setup.vcpus).expect("few processors"),
             paravirt_features: Features::SOFTWARE_APIC.bits(),
-            paravirt_hints: 0,
         },
     );
     let one = NonZeroU64::MIN;

@@ -52,8 +52,6 @@ pub struct CpuidConfig {
     pub apic_id: u32,
     /// Leaf 0x4000_0001, EAX: the paravirtual features that are served, beside those that need no service.
     pub paravirt_features: u32,
-    /// Leaf 0x4000_0001, EDX: what the guest may take for granted.
-    pub paravirt_hints: u32,
 }
 
 /// Last basic leaf that is offered.
@@ -112,7 +110,8 @@ impl CpuidPolicy {
             extended: [Leaf::default(); 9],
             hypervisor: [
                 KVM_SIGNATURE,
-                Leaf::new(KVM_FEATURE_NOP_IO_DELAY | config.paravirt_features, 0, 0, config.paravirt_hints),
+                // No hints: a core of its own can be taken from a vCPU at run time, so KVM_HINTS_REALTIME is never true.
+                Leaf::new(KVM_FEATURE_NOP_IO_DELAY | config.paravirt_features, 0, 0, 0),
             ],
             cache: Vec::new(),
             topology: package.domains(config.apic_id),

@@ -28,7 +28,6 @@ fn config(vcpus: u8, apic_id: u32) -> CpuidConfig {
         vcpus,
         apic_id,
         paravirt_features: 0,
-        paravirt_hints: 0,
     }
 }
 
@@ -107,12 +106,12 @@ fn every_leaf_and_subleaf_is_answered() {
 }
 
 #[test]
-fn paravirtual_features_and_hints_are_passed_on() {
+fn paravirtual_features_are_passed_on_without_hints() {
     let plain = policy().get(HYPERVISOR + 1, 0, context);
     assert_eq!(plain, Leaf::new(KVM_FEATURE_NOP_IO_DELAY, 0, 0, 0));
-    let config = CpuidConfig { paravirt_features: 0x0100_0009, paravirt_hints: 1, ..config(1, 0) };
+    let config = CpuidConfig { paravirt_features: 0x0100_0009, ..config(1, 0) };
     let served = CpuidPolicy::new(&host, &config).get(HYPERVISOR + 1, 0, context);
-    assert_eq!(served, Leaf::new(0x0100_000b, 0, 0, 1));
+    assert_eq!(served, Leaf::new(0x0100_000b, 0, 0, 0));
 }
 
 /// What a kernel makes of the topology leaves, in the way of Linux: package, core and thread of the processor that

@@ -23,7 +23,7 @@ pub use clock::Times;
 pub use eoi::Ending;
 pub use hypercall::{CallMode, Hypercall, may_be_call};
 pub use ipi::{SendIpi, Targets};
-pub use spec::{Features, Hints, Placement};
+pub use spec::Features;
 pub use steal_time::Presence;
 pub use tlb_flush::Loaded;
 

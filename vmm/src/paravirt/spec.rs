@@ -38,36 +38,6 @@ impl Features {
     pub const HARDWARE_APIC: Self = Self::all().difference(Self::END_OF_INTERRUPT);
 }
 
-/// Whether a vCPU has its core to itself for as long as its machine lives.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Placement {
-    /// It shares cores with others.
-    Shared,
-    /// Nobody else ever runs on its core.
-    Dedicated,
-}
-
-bitflags! {
-    /// What a guest may count on: EDX of CPUID leaf 0x4000_0001 ("KVM CPUID bits").
-    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-    pub struct Hints: u32 {
-        /// KVM_HINTS_REALTIME: vCPUs are never preempted for long, so that a guest may spin for one another.
-        const REALTIME = 1 << 0;
-    }
-}
-
-impl Hints {
-    /// The hints that are true of a machine whose vCPUs are placed like this.
-    pub fn of(vcpus: impl IntoIterator<Item = Placement>) -> Self {
-        let mut vcpus = vcpus.into_iter().peekable();
-        if vcpus.peek().is_some() && vcpus.all(|placement| placement == Placement::Dedicated) {
-            Self::REALTIME
-        } else {
-            Self::empty()
-        }
-    }
-}
-
 /// A register of the interface. Two of them have an old and a new number.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Register {
@@ -184,15 +154,6 @@ pub(super) enum CallError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use Placement::{Dedicated, Shared};
-
-    #[test]
-    fn realtime_is_hinted_only_when_no_vcpu_shares_its_core() {
-        assert_eq!(Hints::of([Dedicated, Dedicated]), Hints::REALTIME);
-        assert_eq!(Hints::of([Dedicated, Shared]), Hints::empty());
-        assert_eq!(Hints::of([Shared]), Hints::empty());
-        assert_eq!(Hints::of([]), Hints::empty());
-    }
 
     #[test]
     fn only_what_exists_is_offered() {
