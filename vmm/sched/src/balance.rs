@@ -81,7 +81,10 @@ impl Scheduler {
             return (queue, Looked::Done);
         }
         let Some(next) = queue.next_at() else { return (queue, Looked::Done) };
-        let Some((peer, at)) = self.needy(peers, &queue) else { return (queue, Looked::AtWaiting(NOBODY)) };
+        let needy = self.needy(peers, &queue);
+        // It is left out once: what it shows may have been true again since, and it may be the only other core.
+        queue.refused = None;
+        let Some((peer, at)) = needy else { return (queue, Looked::AtWaiting(NOBODY)) };
         let round = self.front(peer).round();
         let limit = next.saturating_sub(round);
         if at < limit {
@@ -115,7 +118,6 @@ impl Scheduler {
     fn take_over(&self, core: CoreId, peer: CoreId, limit: u64, now: Tsc) -> MutexGuard<'_, Queue> {
         let taken = self.units_of(peer).queue.lock().give(self, core, limit);
         let mut queue = self.units_of(core).queue.lock();
-        queue.refused = None;
         queue.pause = 0;
         match taken.and_then(|id| Some((id, self.table.slot(id)?))) {
             None => queue.refused = Some(peer),

@@ -67,7 +67,7 @@ pub(crate) struct Queue {
     pub(crate) seen: u64,
     /// Where the next look at other cores begins.
     pub(crate) rotor: u32,
-    /// The core that had nobody for this one when it asked last.
+    /// The core that had nobody for this one when it asked just now.
     pub(crate) refused: Option<CoreId>,
     /// How many of the waiting may run elsewhere too.
     movable: u32,

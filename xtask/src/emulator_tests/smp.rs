@@ -3,10 +3,11 @@
 use anyhow::{Context, Result, ensure};
 
 use super::Case;
-use super::harness::{Lab, SHORT, Setup, archive, boot, exec};
+use super::harness::{LONG, Lab, SHORT, Setup, archive, boot, exec};
 use super::linux;
 use crate::image::archive::Archive;
 use crate::machine::{Processor, Size};
+use crate::{guests, paths};
 
 pub(super) const CASES: &[Case] = &[
     Case { name: "smp::every_core_of_the_host_runs", run: every_core },
@@ -14,7 +15,12 @@ pub(super) const CASES: &[Case] = &[
     Case { name: "smp::linux_with_more_vcpus_than_cores", run: four_vcpus },
     Case { name: "smp::linux_without_virtual_interrupts", run: without_virtual_interrupts },
     Case { name: "smp::linux_without_posted_interrupts", run: without_posted_interrupts },
+    Case { name: "smp::many_guests_get_their_shares", run: many },
 ];
+
+/// Ctrl-].
+const ESCAPE: &[u8] = &[0x1d];
+const PROMPT: &str = "craton> ";
 
 /// What a guest with several processors is asked on top of [`linux::REPORT`], which comes last: hot-unplug and replug of
 /// each processor but the first, then what it knows of the hypervisor.
@@ -93,4 +99,76 @@ fn every_core(lab: &Lab) -> Result<()> {
         .with_context(|| format!("{cpus} CPUs"))?;
     }
     Ok(())
+}
+
+/// The configuration that the README names: everybody gets what it asked for.
+fn many(lab: &Lab) -> Result<()> {
+    let archive = guests::pack(Some(&paths::root().join("guest-images/many.toml")))?.to_tar()?;
+    boot("many", on(lab, 2, Processor::Complete), &archive, |machine| {
+        let serial = &mut machine.serial;
+        serial.wait_for("guest:/# ", LONG)?;
+        serial.send(ESCAPE)?;
+        serial.wait_for(PROMPT, SHORT)?;
+        // The other two are still booting, and not always busy.
+        let mut wrong = String::new();
+        for _ in 0..ATTEMPTS {
+            serial.send(b"top 3 1\r")?;
+            serial.wait_for("top: first figures in", SHORT)?;
+            serial.wait_for("CORE", LONG)?;
+            let table = serial.wait_for(PROMPT, LONG)?;
+            let table = format!("{}{table}", last_table(&serial.text()));
+            match check_shares(&table) {
+                Ok(()) => return Ok(()),
+                Err(error) => wrong = format!("{error:#}\n{table}"),
+            }
+        }
+        anyhow::bail!("{wrong}")
+    })
+}
+
+/// How often the shares are looked at before they must be right.
+const ATTEMPTS: usize = 15;
+
+/// What follows the last time that `top` was called.
+fn last_table(text: &str) -> &str {
+    text.rsplit("top: first figures in").next().unwrap_or(text)
+}
+
+/// Everybody has the share that many.toml says.
+fn check_shares(table: &str) -> Result<()> {
+    for (name, wanted) in [
+        ("web/0", 45.0),
+        ("web/1", 45.0),
+        ("batch", 22.5),
+        ("spin-a", 45.0),
+        ("spin-b", 22.5),
+        ("spin-c", 20.0),
+    ] {
+        let share = share_of(table, name)?;
+        ensure!((share - wanted).abs() < 1.5, "{name} has {share} %, not {wanted} %");
+    }
+    Ok(())
+}
+
+/// The first share in percent in a row of `top`.
+fn share_of(table: &str, name: &str) -> Result<f64> {
+    let row = table
+        .lines()
+        .rev()
+        .find_map(|line| line.trim_start().strip_prefix(name).filter(|rest| rest.starts_with(' ')))
+        .with_context(|| format!("no row of {name}:\n{table}"))?;
+    let share = row.split_once('%').and_then(|(before, _)| before.split_whitespace().last()?.parse().ok());
+    share.with_context(|| format!("no share in the row of {name}: {row}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::share_of;
+
+    #[test]
+    fn the_share_is_the_first_percentage_of_the_last_row() {
+        let table = "NAME STATE WEIGHT SHARE\nspin-a running 200 1.0 % 2\n\nspin-a  running  200  44.9 %  1.2\nspin-ab x 3 %\n";
+        assert!((share_of(table, "spin-a").unwrap() - 44.9).abs() < 0.001);
+        assert!(share_of(table, "none").is_err());
+    }
 }
