@@ -6,6 +6,7 @@ use crate::cycle_test::Cycles;
 use crate::operator::Operator;
 use crate::terminal_line::{BACKLOG, Line};
 use crate::vm::{Fleet, Next};
+use alloc::string::String;
 use alloc::vec::Vec;
 use arch::Tsc;
 use config::{Config, HostResources};
@@ -57,7 +58,7 @@ pub(crate) fn run(machine: &Machine) -> ! {
     let mut desk = Desk {
         operator: Operator::new(Fleet::new(core, config, files), machine),
         terminal: Terminal::with_escape(escape),
-        line: Line::default(),
+        line: Line::new(),
         unsent: Vec::new(),
         due: Tsc(0),
         cycles,
@@ -92,7 +93,7 @@ impl Desk {
         self.serve_input();
         self.serve_stopped();
         let next = self.operator.fleet.poll(now);
-        let next = self.cycles.poll(&mut self.operator, next);
+        let next = self.cycles.poll(&mut self.operator, &self.line, next);
         self.announce();
         if self.terminal.next_tick().is_some_and(|at| at <= self.operator.uptime()) {
             self.terminal.tick(&self.operator, &mut self.line);
@@ -109,7 +110,8 @@ impl Desk {
     fn plan(&mut self, next: Next, paints: bool) -> Spare {
         let now = hal::time::now();
         let after = |us| now + hal::time::ticks(us);
-        let mut due = if self.line.is_idle() { Tsc::NEVER } else { after(LINE_POLL_US) };
+        let is_quiet = self.line.is_idle() && !crate::log::has_lines();
+        let mut due = if is_quiet { Tsc::NEVER } else { after(LINE_POLL_US) };
         if paints {
             due = due.min(after(PAINT_PAUSE_US));
         }
@@ -148,16 +150,23 @@ impl Desk {
         }
     }
 
-    /// Brings the log's lines to the serial line.
+    /// Brings the log's lines to the serial line, as many as it has room for: the rest waits in the log, which drops what
+    /// is too much.
     fn show_log(&mut self) {
-        let mut lines: Vec<_> = core::iter::from_fn(crate::log::take_line).collect();
-        if lines.is_empty() {
-            return;
+        let room = self.line.room();
+        let mut text = String::new();
+        while text.len() < room
+            && let Some(line) = crate::log::take_line()
+        {
+            if !text.is_empty() {
+                text.push('\n');
+            }
+            text.push_str(&line);
         }
         // At once, so that what the lines interrupt is drawn again only behind the last.
-        let last = lines.len() - 1;
-        lines[..last].iter_mut().for_each(|text| text.push('\n'));
-        self.terminal.host_line(&lines.concat(), &mut self.line);
+        if !text.is_empty() {
+            self.terminal.host_line(&text, &mut self.line);
+        }
     }
 
     /// Shows what guests printed: as much as the line takes of the one that is shown. The others do not wait for it;

@@ -6,6 +6,7 @@ use core::fmt;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct HostUse {
     frames: u64,
+    heap: hal::memory::heap::Counters,
     vpids: u32,
     table_pages: u64,
 }
@@ -16,6 +17,7 @@ impl HostUse {
         let frames = hal::memory::frames::counters();
         Self {
             frames: (frames.total_bytes - frames.free_bytes) / arch::PAGE_SIZE,
+            heap: hal::memory::heap::counters(),
             vpids: hal::vmx::vpids_in_use(),
             table_pages,
         }
@@ -24,7 +26,11 @@ impl HostUse {
 
 impl fmt::Display for HostUse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { frames, vpids, table_pages } = self;
-        write!(f, "frames={frames} vpids={vpids} ept_pages={table_pages}")
+        let Self { frames, heap, vpids, table_pages } = self;
+        let hal::memory::heap::Counters { allocations, bytes } = heap;
+        write!(
+            f,
+            "frames={frames} heap_bytes={bytes} heap_allocations={allocations} vpids={vpids} ept_pages={table_pages}"
+        )
     }
 }

@@ -6,13 +6,18 @@ use alloc::vec::Vec;
 pub(crate) const BACKLOG: usize = 2_048;
 
 /// Text on its way to the serial line.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Line {
     waiting: Vec<u8>,
     sent: usize,
 }
 
 impl Line {
+    /// A line for which nothing waits.
+    pub(crate) fn new() -> Self {
+        Self { waiting: Vec::with_capacity(BACKLOG), sent: 0 }
+    }
+
     /// Sends what the line takes now.
     pub(crate) fn flush(&mut self) {
         let rest = self.waiting.get(self.sent..).unwrap_or_default();
@@ -23,6 +28,10 @@ impl Line {
         if self.sent >= self.waiting.len() || self.sent >= BACKLOG {
             self.waiting.drain(..self.sent.min(self.waiting.len()));
             self.sent = 0;
+        }
+        // A long table or many news at once made it larger.
+        if self.waiting.is_empty() && self.waiting.capacity() > BACKLOG {
+            self.waiting.shrink_to(BACKLOG);
         }
     }
 

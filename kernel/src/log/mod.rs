@@ -76,9 +76,10 @@ impl Sinks {
 
     fn paint_later(&mut self, text: &str) {
         if self.screen.is_some() {
-            self.unpainted.extend(text.bytes());
-            let surplus = self.unpainted.len().saturating_sub(MOST_UNPAINTED);
+            let newest = text.len().min(MOST_UNPAINTED);
+            let surplus = (self.unpainted.len() + newest).saturating_sub(MOST_UNPAINTED);
             self.unpainted.drain(..surplus);
+            self.unpainted.extend(text.bytes().skip(text.len() - newest));
         }
     }
 
@@ -137,7 +138,10 @@ pub(crate) fn print(arguments: fmt::Arguments<'_>) {
 
 /// From now on lines wait for [`take_line`].
 pub(crate) fn defer() {
-    SINKS.lock().waiting.get_or_insert_with(VecDeque::new);
+    let mut sinks = SINKS.lock();
+    // Room for all, so that what waits takes no more memory later on.
+    sinks.unpainted.reserve_exact(MOST_UNPAINTED);
+    sinks.waiting.get_or_insert_with(|| VecDeque::with_capacity(MOST_WAITING));
 }
 
 /// The next line that waits for the serial line.
@@ -160,6 +164,12 @@ pub(crate) fn paint(until: Tsc) -> bool {
         }
     }
     false
+}
+
+/// Whether lines wait for [`take_line`].
+pub(crate) fn has_lines() -> bool {
+    let sinks = SINKS.lock();
+    sinks.dropped > 0 || sinks.waiting.as_ref().is_some_and(|lines| !lines.is_empty())
 }
 
 /// Prints for the panic path: takes no lock that might be held, and goes around what is. Lines that still wait come

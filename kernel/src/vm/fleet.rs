@@ -108,11 +108,6 @@ impl Fleet {
         HostUse::now(self.guests.iter().map(tables).sum())
     }
 
-    /// Whether the machine called `name` has been built and runs.
-    pub(crate) fn is_running(&self, name: &str) -> bool {
-        self.find(name).is_ok_and(|index| matches!(self.guests[index].phase, Phase::Running(_)))
-    }
-
     /// Begins to start the machine at `index`: [`Self::poll`] goes on with it.
     pub(crate) fn start(&mut self, index: usize) -> Result<(), ControlError> {
         match self.guests[index].phase {

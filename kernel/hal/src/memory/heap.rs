@@ -49,3 +49,19 @@ unsafe impl Source for Frames {
 
 #[global_allocator]
 static HEAP: TalcLock<Mutex<()>, Frames, DefaultBinning> = TalcLock::new(Frames);
+
+/// What of the heap is in use.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Counters {
+    /// Allocations that live.
+    pub allocations: usize,
+    /// Bytes that were asked for in them.
+    pub bytes: usize,
+}
+
+/// What of the heap is in use now.
+pub fn counters() -> Counters {
+    let heap = HEAP.lock();
+    let counters = heap.counters();
+    Counters { allocations: counters.allocation_count, bytes: counters.allocated_bytes }
+}

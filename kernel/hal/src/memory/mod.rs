@@ -6,7 +6,7 @@ pub mod direct_map;
 pub mod ept_tables;
 pub mod frames;
 #[cfg(target_os = "none")]
-mod heap;
+pub mod heap;
 pub mod layout;
 pub mod stacks;
 pub mod tables;
