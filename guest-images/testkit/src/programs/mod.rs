@@ -4,6 +4,7 @@ mod bench;
 mod cpuid;
 mod enemies;
 mod exceptions;
+mod heartbeat;
 mod hostile;
 mod interrupts;
 mod ipi_modes;
@@ -118,6 +119,7 @@ pub(crate) const ALL: &[Program] = &[
     Program::smp("ipis", bench::ipis),
     Program::smp("switches", switches::switches),
     Program::new("neighbour", neighbour::neighbour),
+    Program::unending("heartbeat", heartbeat::heartbeat),
     Program::unending("triple-fault", hostile::triple_fault),
     Program::unending("unmapped-jump", hostile::unmapped_jump),
     Program::unending("hlt-if0", hostile::hlt_if0),
