@@ -5,6 +5,7 @@ mod harness;
 mod hostile;
 mod isolation;
 mod kernel;
+mod lifecycle;
 mod linux;
 mod monitor;
 mod refusal;
@@ -37,6 +38,7 @@ fn all() -> Vec<Case> {
         linux::CASES,
         smp::CASES,
         monitor::CASES,
+        lifecycle::CASES,
         testkit::CASES,
         bad_input::CASES,
         hostile::CASES,

@@ -151,7 +151,7 @@ fn check_shares(table: &str) -> Result<()> {
 }
 
 /// The first share in percent in a row of `top`.
-fn share_of(table: &str, name: &str) -> Result<f64> {
+pub(super) fn share_of(table: &str, name: &str) -> Result<f64> {
     let row = table
         .lines()
         .rev()
