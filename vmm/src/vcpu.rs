@@ -7,8 +7,8 @@ use crate::lapic::{self, Delivery, LocalApic, Role};
 use crate::paravirt::{self, CallMode, Departure, Ending, Loaded, Paravirt, Times};
 use crate::vm::DEVICE_VCPU;
 use crate::{
-    CpuState, CpuidPolicy, Event, InterruptSupport, Interruptibility, MsrState, Outcome, Stats, StopReason,
-    VcpuBackend, Vm, Yield, exits,
+    CpuState, CpuidPolicy, Event, ExitReason, InterruptSupport, Interruptibility, MsrState, Outcome, Stats,
+    StopReason, VcpuBackend, Vm, Yield, exits,
 };
 use alloc::sync::Arc;
 use arch::{EferFlags, Exception, RFlags, SegmentRegister, Tsc, Vector};
@@ -396,37 +396,47 @@ impl<B: VcpuBackend> Vcpu<B> {
                 self.deliver_events(vm);
             }
             let exit = self.backend.run(now, self.deadline);
-            now = self.backend.tsc();
+            let at = self.backend.tsc();
             let reason = exit.reason();
-            self.stats.exit(reason, now);
-            let leave = match exits::handle(self, vm, &exit, now) {
+            self.stats.exit(reason, at);
+            match exits::handle(self, vm, &exit, at) {
                 Outcome::Advance => {
                     let rip = self.backend.advance();
                     self.stats.note_rip(rip);
-                    None
                 }
-                Outcome::Retry => None,
+                Outcome::Retry => {}
                 outcome @ (Outcome::JumpTo(_)
                 | Outcome::Fault(_)
                 | Outcome::Halt
                 | Outcome::Yield(_)
-                | Outcome::Stop(_)) => self.settle(vm, outcome),
-            };
-            let end = self.backend.tsc();
-            self.stats.charge(reason, end.0.wrapping_sub(now.0));
-            now = end;
-            if let Some(leave) = leave {
-                break leave;
+                | Outcome::Stop(_)) => {
+                    if let Some(leave) = self.settle(vm, outcome) {
+                        now = self.charge(reason, at);
+                        break leave;
+                    }
+                }
             }
+            now = self.charge(reason, at);
         };
         self.stats.add_turn(now.0.wrapping_sub(started.0));
         self.last_rip = self.backend.rip();
         leave
     }
 
+    /// Charges the handling of an exit that happened at `at` to `reason`. Returns the time.
+    #[inline(always)]
+    fn charge(&mut self, reason: ExitReason, at: Tsc) -> Tsc {
+        let end = self.backend.tsc();
+        self.stats.charge(reason, end.0.wrapping_sub(at.0));
+        end
+    }
+
     /// Does what is due at `now`; `Some` when the turn is over.
     fn at_deadline<M: GuestMemory, P: Platform>(&mut self, vm: &Vm<M, P>, now: Tsc) -> Option<Leave> {
-        self.fire_timers(vm, now);
+        // Mostly it is the slice that ends.
+        if now >= self.timer {
+            self.fire_timers(vm, now);
+        }
         if self.init_pending
             && let Some(leave) = self.resume(vm, now)
         {

@@ -165,6 +165,19 @@ impl Vmcs {
         }
     }
 
+    /// The first entry since the VMCS was loaded.
+    #[inline(never)]
+    fn enter_first(&mut self) -> Result<(), u32> {
+        assert!(self.is_loaded(), "a guest is entered on a loaded VMCS");
+        // SAFETY: as in `enter`.
+        let failed = unsafe { enter_guest(&raw mut self.gprs, 0) };
+        if failed != 0 {
+            return Err(self.read(field::VM_INSTRUCTION_ERROR));
+        }
+        self.activity = Activity::Launched;
+        Ok(())
+    }
+
     fn is_loaded(&self) -> bool {
         !matches!(self.activity, Activity::Away)
     }
@@ -295,18 +308,15 @@ impl VmcsAccess for Vmcs {
 
     #[inline(always)]
     fn enter(&mut self) -> Result<(), u32> {
-        let launched = match self.activity {
-            Activity::Launched => 1,
-            Activity::Clear => 0,
-            Activity::Away => panic!("a guest is entered on a loaded VMCS"),
-        };
+        if self.activity != Activity::Launched {
+            return self.enter_first();
+        }
         // SAFETY: the VMCS is current on this CPU, its host state is this CPU's, and EPT confines the guest to
         // the blocks of `space`.
-        let failed = unsafe { enter_guest(&raw mut self.gprs, launched) };
+        let failed = unsafe { enter_guest(&raw mut self.gprs, 1) };
         if failed != 0 {
             return Err(self.read(field::VM_INSTRUCTION_ERROR));
         }
-        self.activity = Activity::Launched;
         Ok(())
     }
 
