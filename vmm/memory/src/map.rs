@@ -14,6 +14,10 @@ pub trait Block {
     /// Copies from the block at `offset`; the caller has checked that the copy lies inside.
     fn copy_out(&self, offset: u64, into: &mut [u8]);
 
+    /// Reads the little-endian word at `offset`, `None` if it does not lie inside or is not aligned: what walks of page
+    /// tables are made of.
+    fn aligned_u64(&self, offset: u64) -> Option<u64>;
+
     /// Copies to the block at `offset`; the caller has checked that the copy lies inside.
     fn copy_in(&self, offset: u64, from: &[u8]);
 
@@ -176,6 +180,24 @@ impl<B: Block> MemoryMap<B> {
         })
     }
 
+    /// The aligned word at `gpa`, if it is in the region that the index knows.
+    #[inline]
+    fn aligned_u64(&self, gpa: Gpa) -> Option<u64> {
+        let region = self.regions.get(self.index.position(gpa))?;
+        // Below the region the distance wraps and is past any size.
+        region.block.aligned_u64(gpa - region.base)
+    }
+
+    /// Any word.
+    #[cold]
+    #[inline(never)]
+    fn any_u64(&self, gpa: Gpa) -> Result<u64, OutsideRam> {
+        match self.read_word(gpa) {
+            Some(word) => Ok(u64::from_le_bytes(word)),
+            None => self.read_split_word(gpa).map(u64::from_le_bytes),
+        }
+    }
+
     /// Copies out `N` bytes that lie in no single region.
     #[cold]
     fn read_split_word<const N: usize>(&self, gpa: Gpa) -> Result<[u8; N], OutsideRam> {
@@ -196,9 +218,9 @@ impl<B: Block> GuestMemory for MemoryMap<B> {
 
     #[inline]
     fn read_u64(&self, gpa: Gpa) -> Result<u64, OutsideRam> {
-        match self.read_word(gpa) {
-            Some(word) => Ok(u64::from_le_bytes(word)),
-            None => self.read_split_word(gpa).map(u64::from_le_bytes),
+        match self.aligned_u64(gpa) {
+            Some(word) => Ok(word),
+            None => self.any_u64(gpa),
         }
     }
 

@@ -27,6 +27,13 @@ impl Block for VecBlock {
         into.copy_from_slice(&bytes[start..start + into.len()]);
     }
 
+    fn aligned_u64(&self, offset: u64) -> Option<u64> {
+        let bytes = self.0.borrow();
+        let start = usize::try_from(offset).ok().filter(|start| start.is_multiple_of(8))?;
+        let word = bytes.get(start..start.checked_add(8)?)?;
+        word.try_into().ok().map(u64::from_le_bytes)
+    }
+
     fn copy_in(&self, offset: u64, from: &[u8]) {
         let mut bytes = self.0.borrow_mut();
         let start = usize::try_from(offset).expect("offset was checked against the size");

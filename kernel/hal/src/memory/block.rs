@@ -102,6 +102,9 @@ impl FrameBlock {
 /// # Safety
 /// Both ranges must be mapped, `to` writable and not referenced by Rust code other than through the caller's own
 /// exclusive reference.
+// Out of the way of the words that walks of page tables read.
+#[cold]
+#[inline(never)]
 unsafe fn copy(from: *const u8, to: *mut u8, length: usize) {
     // SAFETY: the caller vouches for the ranges; the direction flag is clear by the calling convention.
     unsafe {
@@ -147,6 +150,17 @@ impl memory::Block for FrameBlock {
             // SAFETY: `at` checked the source; the destination is the caller's own.
             length => unsafe { copy(from, into.as_mut_ptr(), length) },
         }
+    }
+
+    #[inline]
+    fn aligned_u64(&self, offset: u64) -> Option<u64> {
+        // Blocks are whole pages: an aligned word that begins inside ends inside.
+        if !offset.is_multiple_of(8) || offset >= self.size_bytes() {
+            return None;
+        }
+        let word = direct_map::pointer(self.hpa + offset);
+        // SAFETY: inside the block, aligned as the block is, and accessed by whoever else with single instructions.
+        Some(unsafe { AtomicU64::from_ptr(word) }.load(Ordering::Acquire))
     }
 
     #[inline]
