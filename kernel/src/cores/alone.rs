@@ -233,9 +233,12 @@ impl Core {
         let begun = hal::time::now();
         self.unload();
         body.vcpu.backend_mut().vmcs_mut().load(&mut self.cpu);
+        if let Some(before) = slot.ran_on().filter(|core| *core != self.here) {
+            self.shared.post(before).charge_exits(body);
+        }
         slot.set_loaded_on(Some(self.here));
         self.loaded = Some(id);
-        let waited = self.shared.scheduler.times(id).map_or(Tsc(0), |times| times.waited);
+        let waited = self.shared.scheduler.waited(id);
         body.vcpu.scheduled_in(&body.vm, waited);
         self.post.count_switch(hal::time::now().since(begun));
     }
@@ -265,7 +268,6 @@ impl Core {
         if let Some(body) = guard.as_deref_mut() {
             body.vcpu.scheduled_out(&body.vm, body.last_leave);
             body.vcpu.backend_mut().vmcs_mut().unload(&mut self.cpu);
-            self.post.charge_exits(body);
         }
         slot.set_loaded_on(None);
     }
@@ -307,7 +309,12 @@ impl Core {
     pub(crate) fn take_out(&mut self, id: EntityId) -> Option<Box<Body>> {
         self.clear_from_cores(id);
         self.alarms.clear(id.0);
-        self.shared.slot(id).exchange(None)
+        let slot = self.shared.slot(id);
+        let mut taken = slot.exchange(None);
+        if let (Some(body), Some(core)) = (taken.as_deref_mut(), slot.ran_on()) {
+            self.shared.post(core).charge_exits(body);
+        }
+        taken
     }
 
     /// Calls `look` with the body of `id`, which is parked, and with its VMCS loaded on this core.

@@ -190,7 +190,8 @@ impl Post {
     }
 
     /// Charges the core with the exit handling of `body` since it was last charged. The caller holds the body, which ran
-    /// here since then.
+    /// here and nowhere else since then. Adding up the counters takes long: it is done when the body goes to another core,
+    /// and for who wants to know.
     pub(crate) fn charge_exits(&self, body: &mut Body) {
         let total = body.vcpu.stats().host_ticks();
         self.exit_ticks.fetch_add(total - body.charged_ticks, Ordering::Relaxed);

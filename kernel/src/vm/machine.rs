@@ -116,7 +116,7 @@ impl Machine {
         let look = |id: &EntityId| {
             let slot = self.shared.slot(*id);
             slot.look(self.shared, |body| {
-                if let Some(core) = slot.loaded_on() {
+                if let Some(core) = slot.ran_on() {
                     self.shared.post(core).charge_exits(body);
                 }
                 look(*id, body)

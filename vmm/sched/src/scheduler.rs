@@ -201,6 +201,12 @@ impl Scheduler {
         }
     }
 
+    /// How long an entity has waited for a core in all, up to its last turn; zero if there is none of this number.
+    #[inline]
+    pub fn waited(&self, id: EntityId) -> Tsc {
+        self.table.slot(id).map_or(Tsc(0), |slot| slot.entity.lock().times.waited)
+    }
+
     /// What became of a core; zeros if there is none of this number.
     pub fn core_times(&self, core: CoreId) -> CoreTimes {
         self.unit(core).map_or_else(CoreTimes::default, |unit| unit.queue.lock().times)

@@ -122,7 +122,9 @@ impl SwitchedState {
             // SAFETY: as above.
             unsafe { msr::write(Msr::TSC_AUX, self.tsc_aux) };
         }
-        if self.dr != left.dr {
+        // Written out: an array is compared by a call, byte by byte.
+        let ([a, b, c, d], [e, f, g, h]) = (self.dr, left.dr);
+        if (a ^ e) | (b ^ f) | (c ^ g) | (d ^ h) != 0 {
             write_dr(self.dr);
         }
         write_dr6(self.dr6);
