@@ -4,6 +4,7 @@
 
 extern crate alloc;
 
+mod absent_cpu_test;
 mod boot_archive;
 mod clock;
 mod cores;
@@ -39,5 +40,6 @@ fn main(mut machine: Machine) -> ! {
     }
     panic_test::run_if_asked(machine.archive);
     vtx_check::require();
+    absent_cpu_test::add_if_asked(&mut machine);
     cpu_loop::run(&machine)
 }
