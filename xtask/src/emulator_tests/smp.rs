@@ -11,6 +11,7 @@ use crate::{guests, paths};
 
 pub(super) const CASES: &[Case] = &[
     Case { name: "smp::every_core_of_the_host_runs", run: every_core },
+    Case { name: "smp::core_that_does_not_start_is_left_out", run: absent_core },
     Case { name: "smp::linux_with_two_vcpus", run: two_vcpus },
     Case { name: "smp::linux_with_more_vcpus_than_cores", run: four_vcpus },
     Case { name: "smp::linux_without_virtual_interrupts", run: without_virtual_interrupts },
@@ -99,6 +100,31 @@ fn every_core(lab: &Lab) -> Result<()> {
         .with_context(|| format!("{cpus} CPUs"))?;
     }
     Ok(())
+}
+
+/// A processor that the firmware names and that never answers is reported; those behind it run, and whoever asks for its
+/// core is told which there are.
+fn absent_core(lab: &Lab) -> Result<()> {
+    let machine = |name: &str, core: u32| {
+        format!(
+            "[[vm]]\nname = \"{name}\"\nmemory_mib = 16\nkernel = \"testkit\"\nboot = \"pvh\"\n\
+             cmdline = \"test=timer\"\ncores = [{core}]\nrestart = \"never\"\n"
+        )
+    };
+    let configuration = [machine("first", 0), machine("second", 1), machine("nowhere", 2)].concat();
+    let mut archive = archive(&configuration, &["testkit"])?;
+    archive.add("absent-cpu", b"9".to_vec());
+    boot("absent-core", on(lab, 2, Processor::Complete), &archive.to_tar()?, |machine| {
+        let expected = [
+            "the CPU with APIC ID 9 is left out: it does not answer",
+            "cores: 2 of 3 run guests",
+            "vm \"nowhere\": field `cores`: ",
+            "vm first: stopped: the guest powered off",
+            "vm second: stopped: the guest powered off",
+        ];
+        machine.serial.wait_for_all(&expected, SHORT)?;
+        Ok(())
+    })
 }
 
 /// The configuration that the README names: everybody gets what it asked for.

@@ -31,6 +31,10 @@ pub(super) const CASES: &[Case] = &[
         name: "testkit::four_vcpus_without_posted_interrupts",
         run: |lab| several(lab, "four-unposted", 2, Processor::WithoutPostedInterrupts),
     },
+    Case {
+        name: "testkit::four_vcpus_on_a_host_without_x2apic",
+        run: |lab| several(lab, "four-xapic", 2, Processor::WithoutX2Apic),
+    },
     Case { name: "testkit::sixty_four_vcpus_on_two_cores", run: sixty_four },
 ];
 

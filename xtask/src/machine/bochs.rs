@@ -69,7 +69,7 @@ pub(crate) fn configuration(bochs: &Bochs, size: Size, processor: Processor, wir
     text
 }
 
-/// Bochs' name of a processor. Newer models than the complete one report XSAVE sizes that Linux finds inconsistent.
+/// Bochs' name of a processor, with what it is to lack. Newer models than the complete one report XSAVE sizes that Linux finds inconsistent.
 fn model(processor: Processor) -> &'static str {
     match processor {
         Processor::Complete => "corei7_skylake_x",
@@ -77,6 +77,7 @@ fn model(processor: Processor) -> &'static str {
         Processor::WithoutUnrestrictedGuest => "corei5_lynnfield_750",
         Processor::WithoutVirtualInterrupts => "corei7_ivy_bridge_3770k",
         Processor::WithoutPostedInterrupts => "corei7_haswell_4770",
+        Processor::WithoutX2Apic => "corei7_skylake_x, exclude_features=\"x2apic\"",
     }
 }
 

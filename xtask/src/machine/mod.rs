@@ -66,4 +66,6 @@ pub(crate) enum Processor {
     WithoutVirtualInterrupts,
     /// With virtual-interrupt delivery, without posted interrupts.
     WithoutPostedInterrupts,
+    /// Its local APIC has its registers in memory and nowhere else.
+    WithoutX2Apic,
 }
