@@ -60,6 +60,8 @@ pub(crate) struct Cycles {
     done: u32,
     stage: Stage,
     before: Option<HostUse>,
+    /// [`hal::shootdown::count`] when the count began.
+    flushes_before: u64,
     ends: Ends,
 }
 
@@ -75,6 +77,7 @@ impl Cycles {
             done: 0,
             stage: Stage::Nothing,
             before: None,
+            flushes_before: 0,
             ends: Ends::default(),
         }
     }
@@ -130,6 +133,7 @@ impl Cycles {
     fn begin(&mut self, operator: &mut Operator) -> Result<Next, ControlError> {
         if self.done == self.start_of_count() {
             self.before = Some(operator.fleet.host_use());
+            self.flushes_before = hal::shootdown::count();
             self.ends = Ends::default();
         }
         if self.done == self.end_of_count() {
@@ -197,9 +201,10 @@ impl Cycles {
         let verdict = if before == after { "all came back" } else { "NOT all came back" };
         // A warning, so that the level of the log can keep what machines say of their ends off the line.
         log::warn!(
-            "cycle test: {} cycles ({}); before: {before}; after: {after}; {verdict}",
+            "cycle test: {} cycles ({}; flushes of all cores {}); before: {before}; after: {after}; {verdict}",
             self.wanted,
-            self.ends
+            self.ends,
+            hal::shootdown::count() - self.flushes_before
         );
     }
 }
