@@ -79,10 +79,11 @@ impl Desk {
     /// A look around if there is cause for one, then a turn of a guest.
     #[inline]
     fn turn(&mut self) {
-        let interrupted = hal::percpu::current().take_pending();
+        let cpu = hal::percpu::current();
+        cpu.take_pending();
         let called = self.operator.fleet.core.shared().answer_operator();
-        // Mostly an interrupt is for the core alone; but keys come by interrupt too.
-        let typed = interrupted && self.serve_input();
+        // Timers and other cores mean this core alone; keys come by interrupts of a device.
+        let typed = cpu.take_device() && self.serve_input();
         let spare =
             if called || typed || hal::time::now() >= self.due { self.look_around() } else { Spare::Sleep };
         self.operator.fleet.core.step(self.due, spare);

@@ -99,7 +99,7 @@ impl Core {
         while let Some(alarm) = self.alarms.take_due(now.0) {
             let id = EntityId(alarm.id);
             if self.shared.slot(id).sleep_number() == alarm.sleep {
-                self.shared.wake(id);
+                self.shared.wake_here(self.here, id, now);
             }
         }
         let until = until.min(Tsc(self.alarms.next()));

@@ -4,6 +4,7 @@ use super::post::Post;
 use crate::vm::{Slot, VmKey};
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
+use arch::Tsc;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
 use sched::{CoreId, EntityId, MAX_ENTITIES, Params, Scheduler};
 use spin::{Mutex, Once};
@@ -101,6 +102,20 @@ impl Shared {
             Tell::Nobody => {}
             Tell::Core(core) => self.interrupt(CoreId(core)),
             Tell::Scheduler => self.queue(id),
+        }
+    }
+
+    /// There is something for the vCPU `id`, as `here`, which is about to ask the scheduler, found at `now`.
+    #[inline]
+    pub(super) fn wake_here(&self, here: CoreId, id: EntityId, now: Tsc) {
+        match self.slots[place(id.0)].gate.wake() {
+            Tell::Nobody => {}
+            Tell::Core(core) => self.interrupt(CoreId(core)),
+            Tell::Scheduler => {
+                if let Some(core) = self.scheduler.wake_here(here, id, now) {
+                    self.interrupt(core);
+                }
+            }
         }
     }
 

@@ -90,10 +90,7 @@ impl Queue {
     /// Brings what one who comes has paid within the limits.
     fn meet(&mut self, entity: &mut Entity, arrival: Arrival, round: u64, now: Tsc) {
         let stride = round + self.grain;
-        let credit = match entity.class {
-            Class::Latency => LATENCY_CREDIT * round,
-            Class::Normal | Class::Exclusive => SLEEPER_CREDIT * round,
-        };
+        let credit = Self::credit(entity.class, round);
         let base = self.base(now);
         let (low, high) = match arrival {
             // Nobody is here to compare it with.
@@ -112,6 +109,15 @@ impl Queue {
         entity.progress.clamp(low, high);
         if self.waiting.is_empty() {
             self.floor = self.floor.min(entity.progress.at);
+        }
+    }
+
+    /// How far behind those who are here one who slept may be.
+    #[inline]
+    pub(crate) const fn credit(class: Class, round: u64) -> u64 {
+        match class {
+            Class::Latency => LATENCY_CREDIT * round,
+            Class::Normal | Class::Exclusive => SLEEPER_CREDIT * round,
         }
     }
 

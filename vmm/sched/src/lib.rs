@@ -4,7 +4,7 @@
 //! # Use
 //! Each core asks [`Scheduler::pick`] whom to run, accounts for it with [`Scheduler::charge`] and says with
 //! [`Scheduler::block`] when it sleeps. Any core wakes entities with [`Scheduler::wake`], and interrupts the core that this
-//! returns so that it asks again. After every call [`Scheduler::take_kick`] names further cores to interrupt. Spurious
+//! returns so that it asks again; a core that is about to ask anyway may use [`Scheduler::wake_here`]. After every call [`Scheduler::take_kick`] names further cores to interrupt. Spurious
 //! wake-ups, late charges and clocks that differ a little between cores do no harm.
 //!
 //! # How it decides
@@ -60,6 +60,7 @@ mod mask;
 mod params;
 mod placement;
 mod queue;
+mod resume;
 mod scheduler;
 mod spec;
 #[cfg(test)]

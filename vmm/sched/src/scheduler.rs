@@ -7,7 +7,7 @@ use crate::mask::{CoreMask, MAX_CORES, SharedMask};
 use crate::params::{Params, Turns};
 use crate::placement::Target;
 use crate::queue::{Phase, Queue};
-use crate::spec::{CoreId, EntityId};
+use crate::spec::{CoreId, EntityId, Spec};
 use crate::times::{CoreTimes, Times};
 use alloc::boxed::Box;
 use arch::Tsc;
@@ -107,6 +107,17 @@ impl Scheduler {
         if slot.home() != Home::Asleep {
             return None;
         }
+        self.wake_up(id, slot, control, now)
+    }
+
+    /// Finds a core for an entity that sleeps.
+    pub(crate) fn wake_up(
+        &self,
+        id: EntityId,
+        slot: &Slot,
+        control: MutexGuard<'_, Option<Spec>>,
+        now: Tsc,
+    ) -> Option<CoreId> {
         slot.entity.lock().awaits = Awaits::FirstTurn;
         slot.set_home(Home::Moving);
         let kick = self.place(id, slot, Waking::Yes, now);

@@ -104,6 +104,12 @@ pub trait VmcsAccess {
     fn set_apic_mode(&mut self, mode: ApicMode);
     /// Reads the register at `offset` in the virtual-APIC page; 0 without one. The VMCS need not be loaded.
     fn read_apic(&self, offset: u16) -> u32;
+    /// Reads the eight registers of the array that begins at `offset` in the virtual-APIC page, as [`Self::read_apic`]
+    /// does one.
+    fn read_apic_array(&self, offset: u16) -> [u32; 8] {
+        [0, 16, 32, 48, 64, 80, 96, 112].map(|step| self.read_apic(offset.wrapping_add(step)))
+    }
+
     /// Writes the register at `offset` in the virtual-APIC page, if there is one. The VMCS need not be loaded, and its
     /// guest must not be running.
     fn write_apic(&mut self, offset: u16, value: u32);

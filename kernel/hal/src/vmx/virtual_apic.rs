@@ -73,6 +73,13 @@ impl VirtualApic {
         self.register(offset).load(Ordering::Relaxed)
     }
 
+    /// The eight registers of the array that begins at `offset`, 16 bytes apart.
+    #[inline]
+    pub(super) fn read_array(&self, offset: u16) -> [u32; 8] {
+        let at = |index: u16| self.read(offset.wrapping_add(16 * index));
+        [at(0), at(1), at(2), at(3), at(4), at(5), at(6), at(7)]
+    }
+
     /// Sets the register at `offset`.
     pub(super) fn write(&self, offset: u16, value: u32) {
         self.register(offset).store(value, Ordering::Relaxed);

@@ -421,6 +421,11 @@ impl VmcsAccess for Vmcs {
         self.virtual_apic.as_ref().map_or(0, |apic| apic.read(offset))
     }
 
+    #[inline]
+    fn read_apic_array(&self, offset: u16) -> [u32; 8] {
+        self.virtual_apic.as_ref().map_or([0; 8], |apic| apic.read_array(offset))
+    }
+
     fn write_apic(&mut self, offset: u16, value: u32) {
         if let Some(apic) = &self.virtual_apic {
             apic.write(offset, value);

@@ -246,12 +246,33 @@ impl Machine {
         vcpu.wakes += 1;
         vcpu.left = work;
         vcpu.since = now;
-        let kick = self.scheduler.wake(id, Tsc(now));
+        // Every other time it is its core that notices, if that has nothing to do.
+        let here =
+            self.last_core_of(id).filter(|core| self.notices(*core) && self.vcpus[index].wakes & 1 == 0);
+        let kick = match here {
+            Some(core) => self.scheduler.wake_here(core_id(core), id, Tsc(now)),
+            None => self.scheduler.wake(id, Tsc(now)),
+        };
         self.interrupt(kick);
         if self.checks_delays {
             let count = self.cores.len();
             self.vcpus[index].crowds = (0..count).map(|core| self.gone(core)).collect();
         }
+        if let Some(core) = here {
+            self.ask(core);
+        }
+    }
+
+    /// Where an entity ran last.
+    fn last_core_of(&self, id: EntityId) -> Option<usize> {
+        let slot = self.scheduler.table.slot(id).expect("added");
+        let core = slot.entity.lock().last_core;
+        core.map(CoreId::index)
+    }
+
+    /// Whether a core sleeps and nobody has interrupted it.
+    fn notices(&self, core: usize) -> bool {
+        self.cores[core].doing == Doing::Idle && !self.cores[core].is_interrupted
     }
 
     /// How many ever came to a core but are not there any more.

@@ -113,9 +113,19 @@ impl Model {
             }
             Step::Wake(id) => {
                 let was_awake = self.awake[id as usize];
-                let kick = self.scheduler.wake(EntityId(id), self.now);
+                // Some are found by a core that has nothing to do and asks then.
+                let here = CoreId(id % CORES);
+                let is_here = id & 4 == 0 && self.running[here.index()].is_none();
+                let kick = if is_here {
+                    self.scheduler.wake_here(here, EntityId(id), self.now)
+                } else {
+                    self.scheduler.wake(EntityId(id), self.now)
+                };
                 assert!(!was_awake || kick.is_none());
                 self.awake[id as usize] = true;
+                if is_here {
+                    self.turn(here, 1);
+                }
             }
             Step::BlockAny(id) => self.block(CoreId(0), EntityId(id)),
             Step::Set(id, spec) => {

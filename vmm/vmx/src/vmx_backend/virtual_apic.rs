@@ -75,18 +75,11 @@ impl<V: VmcsAccess> VmxBackend<V> {
     /// Whether a request, or one of `further`, outranks the task priority and what is in service. From the page alone,
     /// as the VMCS need not be loaded.
     pub(super) fn waits_in_page(&self, further: VectorSet) -> bool {
-        let requested = class(self.highest(IRR).max(further.highest()));
+        let requested = class(self.read_array(IRR).union(further).highest());
         // Mostly the guest halts and nothing waits.
-        requested != 0 && requested > self.task_priority() & 0xf0 && requested > class(self.highest(ISR))
-    }
-
-    /// The highest vector of `array`.
-    fn highest(&self, array: u16) -> Option<Vector> {
-        let (index, value) = (0_u8..8)
-            .rev()
-            .map(|index| (index, self.vmcs.read_apic(register(array, index))))
-            .find(|word| word.1 != 0)?;
-        u8::try_from(31 - value.leading_zeros()).ok().map(|bit| Vector(32 * index + bit))
+        requested != 0
+            && requested > self.task_priority() & 0xf0
+            && requested > class(self.read_array(ISR).highest())
     }
 
     fn task_priority(&self) -> u8 {
@@ -100,10 +93,10 @@ impl<V: VmcsAccess> VmxBackend<V> {
         self.vmcs.write(field::GUEST_INTERRUPT_STATUS, status);
     }
 
+    #[inline]
     fn read_array(&self, array: u16) -> VectorSet {
-        let half = |index: u8| u64::from(self.vmcs.read_apic(register(array, index)));
-        let word = |index: u8| half(2 * index) | half(2 * index + 1) << 32;
-        VectorSet::from_words([word(0), word(1), word(2), word(3)])
+        let [a, b, c, d, e, f, g, h] = self.vmcs.read_apic_array(array).map(u64::from);
+        VectorSet::from_words([a | b << 32, c | d << 32, e | f << 32, g | h << 32])
     }
 
     fn write_array(&mut self, array: u16, vectors: VectorSet) {
