@@ -18,8 +18,9 @@ use monitor::{Control, Focus, Terminal};
 const LINE_POLL_US: u64 = 1_200;
 /// The log is drawn on the screen for this long at a time, in microseconds, ...
 const PAINT_US: u64 = 100;
-/// ... and guests have the core for this long in between.
-const PAINT_PAUSE_US: u64 = 2_000;
+/// ... and guests have the core for this long in between; less if they leave it idle.
+const PAINT_PAUSE_US: u64 = 20_000;
+const PAINT_IDLE_PAUSE_US: u64 = 500;
 /// A vCPU that has a core of its own is not made to leave its guest so that what it prints is noticed: the pipe is
 /// looked at this often, in microseconds.
 const EXCLUSIVE_LOOK_US: u64 = 50_000;
@@ -35,6 +36,10 @@ struct Desk {
     unsent: Vec<u8>,
     /// When to look around without being called.
     due: Tsc,
+    /// When to draw on the screen again.
+    paint_due: Tsc,
+    /// How long the core had been idle when the screen was last drawn on.
+    idle: Tsc,
     cycles: Cycles,
 }
 
@@ -61,6 +66,8 @@ pub(crate) fn run(machine: &Machine) -> ! {
         line: Line::new(),
         unsent: Vec::new(),
         due: Tsc(0),
+        paint_due: Tsc(0),
+        idle: Tsc(0),
         cycles,
     };
 
@@ -102,19 +109,31 @@ impl Desk {
         self.show_log();
         self.show_output(now);
         self.line.flush();
-        let paints = crate::log::paint(hal::time::now() + hal::time::ticks(PAINT_US));
-        self.plan(next, paints)
+        self.paint();
+        self.plan(next)
     }
 
-    /// Decides when to look around again, from when this look is over: guests have the core in between. `paints` says
-    /// whether there is more to draw.
-    fn plan(&mut self, next: Next, paints: bool) -> Spare {
+    /// Draws some of the log on the screen if it is time.
+    fn paint(&mut self) {
+        let now = hal::time::now();
+        if now < self.paint_due || !crate::log::is_unpainted() {
+            return;
+        }
+        crate::log::paint(now + hal::time::ticks(PAINT_US));
+        let idle = self.operator.fleet.core.idle_ticks();
+        let pause = if idle > self.idle { PAINT_IDLE_PAUSE_US } else { PAINT_PAUSE_US };
+        self.idle = idle;
+        self.paint_due = hal::time::now() + hal::time::ticks(pause);
+    }
+
+    /// Decides when to look around again, from when this look is over: guests have the core in between.
+    fn plan(&mut self, next: Next) -> Spare {
         let now = hal::time::now();
         let after = |us| now + hal::time::ticks(us);
         let is_quiet = self.line.is_idle() && !crate::log::has_lines();
         let mut due = if is_quiet { Tsc::NEVER } else { after(LINE_POLL_US) };
-        if paints {
-            due = due.min(after(PAINT_PAUSE_US));
+        if crate::log::is_unpainted() {
+            due = due.min(self.paint_due);
         }
         if self.operator.fleet.has_exclusive() {
             due = due.min(after(EXCLUSIVE_LOOK_US));

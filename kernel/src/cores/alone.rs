@@ -70,6 +70,11 @@ impl Core {
         self.shared
     }
 
+    /// How long it has been idle.
+    pub(crate) fn idle_ticks(&self) -> Tsc {
+        self.post.idle_ticks()
+    }
+
     /// The VMX side.
     pub(crate) const fn cpu(&self) -> &VmxCpu {
         &self.cpu

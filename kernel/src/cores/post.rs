@@ -97,6 +97,11 @@ impl Post {
         }
     }
 
+    /// Ticks of sleep that are over.
+    pub(super) fn idle_ticks(&self) -> Tsc {
+        Tsc(self.idle_ticks.load(Ordering::Relaxed))
+    }
+
     pub(super) fn come_up(&self, now: Tsc) {
         self.started.store(now.0, Ordering::Relaxed);
         self.status.store(1, Ordering::Release);

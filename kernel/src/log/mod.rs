@@ -155,15 +155,19 @@ pub(crate) fn take_line() -> Option<String> {
     line
 }
 
-/// Draws what waits for the screen, until `until` at the latest. Returns whether more waits.
-pub(crate) fn paint(until: Tsc) -> bool {
+/// Whether text waits for the screen.
+pub(crate) fn is_unpainted() -> bool {
+    !SINKS.lock().unpainted.is_empty()
+}
+
+/// Draws what waits for the screen, until `until` at the latest.
+pub(crate) fn paint(until: Tsc) {
     // Locked for each character anew, so that no core that logs waits for long.
     while SINKS.lock().paint_next() {
         if hal::time::now() >= until {
-            return true;
+            return;
         }
     }
-    false
 }
 
 /// Whether lines wait for [`take_line`].

@@ -85,11 +85,15 @@ impl TextConsole {
         let left = self.column * WIDTH * self.framebuffer.pixel_bytes();
         let mut line = [0; WIDTH * MAX_PIXEL_BYTES];
         for (y, intensities) in glyph.rows().enumerate() {
-            for (intensity, pixel) in intensities.iter().zip(line.chunks_exact_mut(pixel_bytes)) {
+            // The row is clear: what is dark need not be written.
+            let is_bright = |intensity: &u8| *intensity != 0;
+            let Some(first) = intensities.iter().position(is_bright) else { continue };
+            let end = intensities.iter().rposition(is_bright).map_or(first, |last| last + 1);
+            for (intensity, pixel) in intensities[first..end].iter().zip(line.chunks_exact_mut(pixel_bytes)) {
                 pixel.copy_from_slice(&encode(format, *intensity)[..pixel_bytes]);
             }
             let top = (self.row * HEIGHT + y) * self.framebuffer.row_bytes();
-            self.framebuffer.write(top + left, &line[..WIDTH * pixel_bytes]);
+            self.framebuffer.write(top + left + first * pixel_bytes, &line[..(end - first) * pixel_bytes]);
         }
     }
 }
