@@ -48,7 +48,11 @@ fn enter(index: u32) -> ! {
     let shared = shared::get().expect("the first core has set it up");
     let here = CoreId(index);
     match VmxCpu::start() {
-        Ok(cpu) => Core::new(cpu, here, shared).run(),
+        Ok(cpu) => {
+            let core = Core::new(cpu, here, shared);
+            crate::panic_test::run_if_asked_here();
+            core.run()
+        }
         Err(error) => {
             log::error!("core {index} cannot run guests and is left out: {error}");
             shared.post(here).leave_out();

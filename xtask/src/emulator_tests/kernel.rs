@@ -1,12 +1,14 @@
 //! The hypervisor's own end: what a panic and a full stack leave on the serial line and on the screen.
 //!
-//! Both happen before the processor is checked for VT-x, so that a machine without it will do.
+//! Most of it happens before the processor is checked for VT-x, so that a machine without it will do.
 
-use anyhow::{Context, Result};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
 
 use super::Case;
 use super::harness::{self, Lab, SHORT, Setup, archive};
-use crate::machine::{Firmware, Kind};
+use crate::machine::{Firmware, Kind, Size};
 
 pub(super) const CASES: &[Case] = &[
     Case { name: "kernel::panic_is_symbolized", run: |lab| panic(lab, "panic-bios", Firmware::Bios) },
@@ -15,6 +17,7 @@ pub(super) const CASES: &[Case] = &[
         run: |lab| panic(lab, "panic-uefi", Firmware::Uefi),
     },
     Case { name: "kernel::stack_overflow_is_caught", run: stack_overflow },
+    Case { name: "kernel::panic_stops_all_cores", run: panic_on_another_core },
 ];
 
 /// The file of the boot archive that makes the hypervisor panic.
@@ -69,6 +72,36 @@ fn panic(lab: &Lab, name: &str, firmware: Firmware) -> Result<()> {
 
 fn stack_overflow(lab: &Lab) -> Result<()> {
     ends("stack-overflow", Setup { kind: Kind::Tcg, ..lab.usual() }, &STACK_OVERFLOW)
+}
+
+/// One core panics while a guest runs on another: the report is complete, and nothing comes behind it.
+fn panic_on_another_core(lab: &Lab) -> Result<()> {
+    let configuration = "[[vm]]\nname = \"chatter\"\nmemory_mib = 16\nkernel = \"testkit\"\nboot = \"pvh\"\n\
+                         cmdline = \"test=chatter\"\ncores = [0]\nconsole = true\n";
+    let mut archive = archive(configuration, &["testkit"])?;
+    archive.add(REQUEST, "other-core".into());
+    let usual = lab.usual();
+    let setup = Setup { size: Size { cpus: 2, ..usual.size }, ..usual };
+    harness::boot("panic-other-core", setup, &archive.to_tar()?, |machine| {
+        let serial = &mut machine.serial;
+        serial.wait_for("chatter chatter", SHORT)?;
+        for sign in [
+            "craton: panic at kernel/src/panic_test.rs:",
+            ": the boot archive asks for a panic on another core",
+            "on core 1",
+            "backtrace:",
+            " kernel::panic_test::run_if_asked_here + 0x",
+            "last events of ",
+            "craton: halted",
+        ] {
+            serial.wait_for(sign, SHORT)?;
+        }
+        std::thread::sleep(Duration::from_secs(2));
+        let text = serial.text();
+        let (_, behind) = text.rsplit_once("craton: halted").context("it was seen")?;
+        ensure!(behind.trim().is_empty(), "something runs on: {behind}");
+        Ok(())
+    })
 }
 
 fn ends(name: &str, setup: Setup, report: &Report) -> Result<()> {
