@@ -13,6 +13,7 @@ use crate::machine::{Serial, Size};
 
 pub(super) const CASES: &[Case] = &[
     Case { name: "lifecycle::one_machine_while_others_run", run: one_machine },
+    Case { name: "lifecycle::pauses_lose_no_wake_up", run: pauses },
     Case { name: "lifecycle::shares_follow_what_is_set", run: shares },
     Case { name: "lifecycle::too_much_memory_is_refused_with_the_figures", run: refused_memory },
     Case { name: "lifecycle::restart_policies", run: policies },
@@ -181,13 +182,51 @@ fn check_resumed(before: &[Beat], after: &[Beat]) -> Result<()> {
     Ok(())
 }
 
+/// How often a machine is paused in the midst of its work, if it is not done before.
+const MOST_PAUSES: usize = 12;
+const LEAST_PAUSES: usize = 4;
+
+/// Two processors that wake each other from HLT are held again and again, wherever they are, and come to a good end.
+fn pauses(lab: &Lab) -> Result<()> {
+    // While nobody works, the emulator's time runs ahead, and a pause would seem long to the pair.
+    let archive = machines(&[
+        ("pair", "smp-hlt rounds=10000", "vcpus = 2"),
+        ("busy", "spin", "cores = [0]"),
+        ("busier", "spin", "cores = [1]"),
+    ])?;
+    boot("pauses", two_cores(lab), &archive.to_tar()?, |machine| {
+        let serial = &mut machine.serial;
+        enter_monitor(serial)?;
+        let mut paused = 0;
+        while paused < MOST_PAUSES {
+            order(serial, "vm pause pair")?;
+            let (answer, _) = serial.wait_for_any(&["pair paused", "it does not run"], SHORT)?;
+            serial.wait_for(PROMPT, SHORT)?;
+            if answer == 1 {
+                break;
+            }
+            paused += 1;
+            ask(serial, "vm resume pair", "pair resumed")?;
+        }
+        serial.wait_for_all(&[&format!("vm pair: stopped: {ORDERLY}")], SHORT)?;
+        order(serial, "vm console pair")?;
+        let (index, text) = serial.wait_for_any(&["testkit: smp-hlt: ok", "FAIL"], SHORT)?;
+        ensure!(index == 0, "{text}{}", serial.wait_for("\n", SHORT)?);
+        ensure!(paused >= LEAST_PAUSES, "it was over after {paused} pauses");
+        Ok(())
+    })
+}
+
 /// Two machines on one core: what they get follows each change.
 fn shares(lab: &Lab) -> Result<()> {
     let archive = machines(&[("a", "spin", "cores = [1]"), ("b", "spin", "cores = [1]")])?;
     boot("shares", two_cores(lab), &archive.to_tar()?, |machine| {
         let serial = &mut machine.serial;
         enter_monitor(serial)?;
-        shares_are(serial, 50.0, 50.0)?;
+        let table = shares_are(serial, 50.0, 50.0)?;
+        // The other core halts, but for the monitor.
+        let idle = idleness(&table, 0)?;
+        ensure!(idle > 90.0, "core 0 has nothing to do and idles {idle} %:\n{table}");
         ask(serial, "vm set a weight=300", "a changed")?;
         shares_are(serial, 75.0, 25.0)?;
         ask(serial, "vm set a cap=20", "a changed")?;
@@ -201,6 +240,10 @@ fn shares(lab: &Lab) -> Result<()> {
         ask(serial, "vm set a weight=0", "error: ")?;
         ask(serial, "vm set a cores=7", "error: ")?;
         shares_are(serial, 30.0, 70.0)?;
+        ask(serial, "vm set b cores=1 class=exclusive", "b changed")?;
+        let table = shares_are(serial, 30.0, 100.0)?;
+        let exits = exits_a_second(&table, "b")?;
+        ensure!(exits < 10, "a core of its own has no ticks, but b has {exits} exits a second:\n{table}");
         Ok(())
     })
 }
@@ -208,17 +251,33 @@ fn shares(lab: &Lab) -> Result<()> {
 /// How far a share may be from what it should be, in percent of a core: the monitor works on core 0.
 const TOLERANCE: f64 = 2.0;
 
-/// Expects these shares of `a` and `b` over a second.
-fn shares_are(serial: &mut Serial, a: f64, b: f64) -> Result<()> {
+/// Expects these shares of `a` and `b` over a second, and returns what `top` shows.
+fn shares_are(serial: &mut Serial, a: f64, b: f64) -> Result<String> {
     order(serial, "top 1 1")?;
     serial.wait_for("top: first figures in", SHORT)?;
-    serial.wait_for("MIGRATIONS", SHORT)?;
+    serial.wait_for("IPIS", SHORT)?;
     let table = serial.wait_for(PROMPT, SHORT)?;
     for (name, wanted) in [("a", a), ("b", b)] {
         let share = super::smp::share_of(&table, name)?;
         ensure!((share - wanted).abs() < TOLERANCE, "{name} has {share} %, not {wanted} %:\n{table}");
     }
-    Ok(())
+    Ok(table)
+}
+
+/// The exits in the row of `name`: two columns behind its share, after run time and steal.
+fn exits_a_second(table: &str, name: &str) -> Result<u64> {
+    let row = table.lines().find(|line| line.split_whitespace().next() == Some(name));
+    let exits =
+        row.and_then(|row| row.rsplit('%').next()?.split_whitespace().nth(2)?.replace(',', "").parse().ok());
+    exits.with_context(|| format!("no exits of {name}:\n{table}"))
+}
+
+/// How much `core` idled, in percent: the third percentage of its row.
+fn idleness(table: &str, core: u32) -> Result<f64> {
+    let number = core.to_string();
+    let row = table.lines().find(|line| line.split_whitespace().next() == Some(&number));
+    let idle = row.and_then(|row| row.split('%').nth(2)?.trim().parse().ok());
+    idle.with_context(|| format!("no row of core {core}:\n{table}"))
 }
 
 /// A machine that asks for more than there is: the answer has the figures, and nobody else notices.
