@@ -52,11 +52,11 @@ impl Scheduler {
             queue.phase = Phase::Busy;
         }
         self.online.insert(core);
-        for (id, slot) in self.table.slots() {
+        for slot in self.table.slots() {
             if slot.home() == Home::Stranded
                 && slot.rescue()
                 // It woke long ago, and the time does not matter.
-                && let Some(core) = self.place(id, slot, Waking::No, Tsc(0))
+                && let Some(core) = self.place(slot, Waking::No, Tsc(0))
             {
                 self.kick(core);
             }
@@ -92,7 +92,7 @@ impl Scheduler {
         {
             let mut entity = slot.entity.lock();
             entity.renew(saved.times);
-            entity.apply(&saved.spec, existing, self.turns.period);
+            slot.apply(&mut entity, &saved.spec, existing, self.turns.period);
         }
         slot.owed.store(0, Ordering::Relaxed);
         *control = Some(saved.spec);
@@ -120,8 +120,8 @@ impl Scheduler {
         }
         *control = Some(spec);
         let apply = |entity: &mut Entity| {
-            let old = entity.weight;
-            entity.apply(&spec, existing, self.turns.period);
+            let old = (entity.weight, slot.reach());
+            slot.apply(entity, &spec, existing, self.turns.period);
             if let Some(own) = entity.own
                 && (spec.class != Class::Exclusive || !entity.cores.contains(own))
             {
@@ -135,7 +135,7 @@ impl Scheduler {
                     let Some(mut queue) = self.lock_home(slot, home) else { continue };
                     let mut entity = slot.entity.lock();
                     let old = apply(&mut entity);
-                    queue.adjust(self, id, old, &entity, now);
+                    queue.adjust(self, slot, old, &entity, now);
                     queue.unsettle();
                     let allowed = self.allowed(&entity);
                     drop(entity);
@@ -145,7 +145,7 @@ impl Scheduler {
                 }
                 Home::Stranded if slot.rescue() => {
                     apply(&mut slot.entity.lock());
-                    break self.place(id, slot, Waking::No, now);
+                    break self.place(slot, Waking::No, now);
                 }
                 Home::Stranded | Home::Moving => {}
                 Home::Asleep | Home::Absent => {
@@ -174,7 +174,7 @@ impl Scheduler {
             match slot.settled() {
                 Home::On(home) => {
                     let Some(mut queue) = self.lock_home(slot, home) else { continue };
-                    if queue.current.as_ref().is_some_and(|current| current.id == id) {
+                    if queue.current.as_ref().is_some_and(|current| current.id() == id) {
                         return Err(RemoveError::Running(home));
                     }
                     queue.take_out(self, id, slot.entity.lock().weight);
@@ -227,7 +227,7 @@ impl Scheduler {
                 Home::Stranded => Place::Stranded,
                 Home::On(home) => {
                     let Some(queue) = self.lock_home(slot, home) else { continue };
-                    if queue.current.as_ref().is_some_and(|current| current.id == id) {
+                    if queue.current.as_ref().is_some_and(|current| current.id() == id) {
                         Place::Running(home)
                     } else if queue.held.position(id).is_some() {
                         Place::Held(home)
@@ -251,8 +251,8 @@ impl Scheduler {
     }
 
     /// All entities that there are, while administration holds still.
-    pub(crate) fn present(&self, _: &Administration) -> impl Iterator<Item = (EntityId, &Slot)> {
-        self.table.slots().filter(|(_, slot)| slot.home() != Home::Absent)
+    pub(crate) fn present(&self, _: &Administration) -> impl Iterator<Item = &'static Slot> {
+        self.table.slots().filter(|slot| slot.home() != Home::Absent)
     }
 }
 

@@ -4,13 +4,13 @@
 //! behind them and no more, so that sleep earns a quick start but no store of time; and who comes from cores that it has
 //! nothing to do with any more is neither far behind nor far ahead.
 
-use crate::current::{Current, Toll};
-use crate::entity::{Awaits, Entity};
+use crate::current::Toll;
+use crate::entity::{Awaits, Entity, Slot};
 use crate::heap::Entry;
 use crate::params::Turns;
 use crate::queue::{Phase, Queue};
 use crate::scheduler::Scheduler;
-use crate::spec::{Class, EntityId};
+use crate::spec::Class;
 use arch::Tsc;
 
 /// Rounds that one who slept may be behind those who are here.
@@ -50,7 +50,7 @@ impl Queue {
     pub(crate) fn admit(
         &mut self,
         s: &Scheduler,
-        id: EntityId,
+        slot: &'static Slot,
         entity: &mut Entity,
         arrival: Arrival,
         now: Tsc,
@@ -58,7 +58,7 @@ impl Queue {
         if let Some(budget) = &mut entity.budget {
             budget.refresh(now, s.turns.period);
             if budget.left <= 0 {
-                return self.hold(id, entity, now);
+                return self.hold(slot, entity, now);
             }
         }
         let entities = self.runnable() + 1;
@@ -71,9 +71,9 @@ impl Queue {
         }
         if entity.awaits == Awaits::FirstTurn {
             let due = entity.since + Tsc(PATIENCE * s.turns.round(entities));
-            self.line.join(&s.table, id, due);
+            self.line.join(&s.table, slot, due);
         }
-        let entry = Entry { key: entity.progress.at, id, reach: entity.reach };
+        let entry = Entry { key: entity.progress.at, slot };
         self.weight = weight;
         #[cfg(test)]
         {
@@ -170,19 +170,18 @@ impl Queue {
     }
 
     /// Keeps an entity until its cap lets it go.
-    fn hold(&mut self, id: EntityId, entity: &mut Entity, now: Tsc) -> Call {
+    fn hold(&mut self, slot: &'static Slot, entity: &mut Entity, now: Tsc) -> Call {
         let ends = entity.budget.map_or(now, |budget| budget.ends);
         entity.since = now;
-        self.held.push(Entry { key: ends.0, id, reach: entity.reach });
+        self.held.push(Entry { key: ends.0, slot });
         self.call_by(ends)
     }
 
     /// Begins the next period of the cap of the running entity, which used it up, if it is time, or else holds it.
     pub(crate) fn refill_or_hold_current(&mut self, s: &Scheduler, now: Tsc) {
-        let Some(Current { id, .. }) = self.current else { return };
-        let Some(slot) = s.table.slot(id) else { return };
-        let mut entity = slot.entity.lock();
         let Some(current) = &mut self.current else { return };
+        let slot = current.slot;
+        let mut entity = slot.entity.lock();
         let weight = u64::from(current.weight.get());
         current.store(&mut entity, now);
         if let Some(budget) = &mut entity.budget {
@@ -195,7 +194,7 @@ impl Queue {
         self.current = None;
         self.weight -= weight;
         // It asks just now: it need not be told to.
-        let _ = self.hold(id, &mut entity, now);
+        let _ = self.hold(slot, &mut entity, now);
         self.show_load(s);
     }
 
@@ -214,12 +213,11 @@ impl Queue {
                 return;
             }
             let Some(entry) = self.held.pop() else { return };
-            let Some(slot) = s.table.slot(entry.id) else { continue };
-            let mut entity = slot.entity.lock();
+            let mut entity = entry.slot.entity.lock();
             let time = now.since(entity.since);
             entity.times.held = entity.times.held + time;
             // The core asks just now: it need not be told to.
-            let _ = self.admit(s, entry.id, &mut entity, Arrival::Released, now);
+            let _ = self.admit(s, entry.slot, &mut entity, Arrival::Released, now);
             let allowed = s.allowed(&entity);
             drop(entity);
             s.offer(allowed);

@@ -10,13 +10,13 @@
 
 use crate::arrival::Arrival;
 use crate::current::Toll;
-use crate::entity::Home;
+use crate::entity::{Home, Slot};
 use crate::front::NOBODY;
 use crate::heap::{Entry, Reach};
 use crate::mask::CoreMask;
 use crate::queue::Queue;
 use crate::scheduler::{Scheduler, Unit};
-use crate::spec::{CoreId, EntityId};
+use crate::spec::CoreId;
 use crate::virtual_time::Pace;
 use arch::Tsc;
 use spin::MutexGuard;
@@ -43,9 +43,9 @@ pub(crate) enum Looked {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Errand {
     /// The entity, which is on its way, goes to this core.
-    Push(EntityId, CoreId),
+    Push(&'static Slot, CoreId),
     /// The entity, which is on its way, goes anywhere.
-    Away(EntityId),
+    Away(&'static Slot),
     /// Who runs alone on this core does not know yet that somebody waits.
     Tell(CoreId),
     /// Who runs alone on this core is compared with those who wait, who have paid so much, give or take so much.
@@ -119,11 +119,11 @@ impl Scheduler {
         let taken = self.units_of(peer).queue.lock().give(self, core, limit);
         let mut queue = self.units_of(core).queue.lock();
         queue.pause = 0;
-        match taken.and_then(|id| Some((id, self.table.slot(id)?))) {
+        match taken {
             None => queue.refused = Some(peer),
-            Some((id, slot)) => {
+            Some(slot) => {
                 // The core asks just now: it need not be told to.
-                let _ = queue.admit(self, id, &mut slot.entity.lock(), Arrival::Moved, now);
+                let _ = queue.admit(self, slot, &mut slot.entity.lock(), Arrival::Moved, now);
                 slot.set_home(Home::On(core));
                 queue.times.pulls += 1;
             }
@@ -150,7 +150,7 @@ impl Scheduler {
             return;
         };
         let round = self.front(peer).round();
-        current.limit_claim(self, at, CLAIM * round, now);
+        current.limit_claim(at, CLAIM * round, now);
         let room = at.saturating_add(round).saturating_sub(current.progress.at);
         let ticks = room.saturating_mul(u64::from(current.weight.get()));
         let more = match room {
@@ -168,8 +168,8 @@ impl Scheduler {
         let subject = *queue.waiting.entries().get(position)?;
         let others = least.min(subject.key);
         let claim = CLAIM * queue.stride();
-        if let Some(current) = queue.current.as_mut().filter(|current| current.reach == Reach::Movable) {
-            current.limit_claim(self, others, claim, now);
+        if let Some(current) = queue.current.as_mut().filter(|current| current.reach() == Reach::Movable) {
+            current.limit_claim(others, claim, now);
         }
         if queue.rotor.is_multiple_of(INSPECTION)
             && let Some(errand) = self.inspect(queue, position, subject)
@@ -188,7 +188,7 @@ impl Scheduler {
         {
             return None;
         }
-        let slot = self.table.slot(subject.id)?;
+        let slot = subject.slot;
         let (allowed, weight, waited) = {
             let entity = slot.entity.lock();
             (self.allowed(&entity), entity.weight, now.since(entity.since))
@@ -201,7 +201,7 @@ impl Scheduler {
         if let Some((peer, _)) = loners.ahead.filter(is_ahead) {
             slot.set_home(Home::Moving);
             queue.times.pushes += 1;
-            return queue.take(self, position, weight).map(|id| Errand::Push(id, peer));
+            return queue.take(self, position, weight).map(|slot| Errand::Push(slot, peer));
         }
         loners.behind.filter(is_behind).map(|(peer, _)| Errand::Compare(peer, others, claim))
     }
@@ -219,7 +219,7 @@ impl Scheduler {
     /// Sends one away who may not be here: it came while its cores changed.
     #[cold]
     fn inspect(&self, queue: &mut Queue, position: usize, subject: Entry) -> Option<Errand> {
-        let slot = self.table.slot(subject.id)?;
+        let slot = subject.slot;
         let (allowed, weight) = {
             let entity = slot.entity.lock();
             (self.allowed(&entity), entity.weight)
@@ -272,14 +272,14 @@ impl Scheduler {
     /// Does what [`Self::look_around`] found.
     pub(crate) fn carry_out(&self, errand: Errand, now: Tsc) {
         match errand {
-            Errand::Away(id) => self.send(id, now),
+            Errand::Away(slot) => self.send(slot, now),
             Errand::Tell(core) => self.kick(core),
-            Errand::Push(id, core) => {
-                let (Some(slot), Some(unit)) = (self.table.slot(id), self.unit(core)) else { return };
+            Errand::Push(slot, core) => {
+                let Some(unit) = self.unit(core) else { return };
                 let allowed = self.allowed(&slot.entity.lock());
                 if !allowed.contains(core) {
-                    self.send(id, now);
-                } else if let Some(core) = self.put(unit, id, slot, allowed, Arrival::Moved, now) {
+                    self.send(slot, now);
+                } else if let Some(core) = self.put(unit, slot, allowed, Arrival::Moved, now) {
                     self.kick(core);
                 }
             }
@@ -292,7 +292,7 @@ impl Scheduler {
                 let Some(current) = &mut queue.current else { return };
                 match current.toll {
                     Toll::Due | Toll::DueAfter(_) => {
-                        current.limit_claim(self, others, slack, now);
+                        current.limit_claim(others, slack, now);
                         unit.front.show_running(current.progress.at, current.pace, current.charged_at);
                     }
                     Toll::Free => {}

@@ -1,5 +1,6 @@
 //! The entity that runs on a core.
 
+use crate::entity::Slot;
 use crate::heap::{Entry, Reach};
 use crate::scheduler::Scheduler;
 use crate::spec::{Class, CoreId, EntityId, Weight};
@@ -36,12 +37,11 @@ pub(crate) enum Toll {
 /// What changes while an entity runs is here and not in the table.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Current {
-    pub(crate) id: EntityId,
+    pub(crate) slot: &'static Slot,
     pub(crate) progress: Progress,
     pub(crate) pace: Pace,
     pub(crate) weight: Weight,
     pub(crate) class: Class,
-    pub(crate) reach: Reach,
     pub(crate) stay: Stay,
     pub(crate) company: Company,
     pub(crate) toll: Toll,
@@ -61,7 +61,17 @@ impl Current {
     /// As it waits when its turn has ended.
     #[inline]
     pub(crate) const fn entry(&self) -> Entry {
-        Entry { key: self.progress.at, id: self.id, reach: self.reach }
+        Entry { key: self.progress.at, slot: self.slot }
+    }
+
+    #[inline]
+    pub(crate) const fn id(&self) -> EntityId {
+        self.slot.id
+    }
+
+    #[inline]
+    pub(crate) fn reach(&self) -> Reach {
+        self.slot.reach()
     }
 
     /// Whether its turn is over.
@@ -137,13 +147,12 @@ impl Current {
 
     /// Drops what it is behind those who wait, who have paid `others` at least, but for what it missed and for `slack`: it
     /// deserves more than a core, and that cannot be had.
-    pub(crate) fn limit_claim(&mut self, s: &Scheduler, others: u64, slack: u64, now: Tsc) {
+    pub(crate) fn limit_claim(&mut self, others: u64, slack: u64, now: Tsc) {
         let least = others.saturating_sub(slack);
         if self.by(now) >= least {
             return;
         }
-        let Some(slot) = s.table.slot(self.id) else { return };
-        let missed = slot.entity.lock().missed();
+        let missed = self.slot.entity.lock().missed();
         self.progress.clamp(least.saturating_sub(missed).saturating_sub(self.unpaid(now)), u64::MAX);
     }
 }

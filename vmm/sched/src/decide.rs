@@ -1,14 +1,14 @@
-//! What a core does next: the part of [`Scheduler::pick`] beyond letting the running entity go on.
+//! What a core does next: the part of [`Scheduler::pick`] beyond what is mostly to be done.
 
 use crate::arrival::Arrival;
 use crate::balance::Looked;
 use crate::current::Stay;
-use crate::entity::Home;
+use crate::entity::{Home, Slot};
 use crate::heap::Reach;
 use crate::mask::CoreMask;
 use crate::queue::{Guests, Queue};
 use crate::scheduler::{Decision, Scheduler, Waking};
-use crate::spec::{CoreId, EntityId};
+use crate::spec::CoreId;
 use arch::Tsc;
 use spin::MutexGuard;
 
@@ -16,18 +16,9 @@ use spin::MutexGuard;
 const OFFERED: usize = 8;
 
 impl Scheduler {
-    /// Ends the turn of the running entity, if there is one, and begins the next: mostly there is nothing else to do.
+    /// Ends the turn of the running entity, if there is one, and begins the next, with all that there may be to do.
     #[inline(never)]
-    pub(crate) fn end_of_turn<'a>(&'a self, mut queue: MutexGuard<'a, Queue>, now: Tsc) -> Decision {
-        match queue.change_over(self, now) {
-            Some(decision) => decision,
-            None => self.decide(queue, now),
-        }
-    }
-
-    /// The same with all that there may be to do.
-    #[inline(never)]
-    fn decide<'a>(&'a self, mut queue: MutexGuard<'a, Queue>, now: Tsc) -> Decision {
+    pub(crate) fn decide<'a>(&'a self, mut queue: MutexGuard<'a, Queue>, now: Tsc) -> Decision {
         if queue.guests == Guests::Unsettled {
             let core = queue.core;
             queue.guests = Guests::Settled;
@@ -63,8 +54,8 @@ impl Scheduler {
             queue.pause = 0;
         }
         drop(queue);
-        if let Some(id) = leaving {
-            self.send(id, now);
+        if let Some(slot) = leaving {
+            self.send(slot, now);
         }
         if let Some(errand) = errand {
             self.carry_out(errand, now);
@@ -83,14 +74,11 @@ impl Scheduler {
 
     /// Ends the turn of the running entity. Returns it if it must leave the core; it is [on its way](Home::Moving) then.
     #[inline]
-    fn end_turn(&self, queue: &mut Queue, now: Tsc) -> Option<EntityId> {
+    fn end_turn(&self, queue: &mut Queue, now: Tsc) -> Option<&'static Slot> {
         let current = queue.current.as_ref()?;
         if current.stay == Stay::Leaves {
-            let id = current.id;
             // On its way before it is out, so that nobody who has the lock looks for it here.
-            if let Some(slot) = self.table.slot(id) {
-                slot.set_home(Home::Moving);
-            }
+            current.slot.set_home(Home::Moving);
             queue.times.pushes += 1;
             return queue.stop_current(self, now);
         }
@@ -103,10 +91,10 @@ impl Scheduler {
         }
         match queue.waiting.first() {
             Some(first) if first.key <= current.progress.at => {
-                let (id, reach) = (current.id, current.reach);
+                let slot = current.slot;
                 queue.switch(self, now);
-                if reach == Reach::Movable && !self.idle.is_empty() {
-                    self.offer_entity(id);
+                if slot.reach() == Reach::Movable && !self.idle.is_empty() {
+                    self.offer_entity(slot);
                 }
             }
             Some(_) | None => queue.renew(self, now),
@@ -118,20 +106,18 @@ impl Scheduler {
     #[cold]
     fn offer_all(&self, queue: &Queue) {
         for entry in queue.waiting.entries().iter().take(OFFERED) {
-            self.offer_entity(entry.id);
+            self.offer_entity(entry.slot);
         }
     }
 
     #[cold]
-    fn offer_entity(&self, id: EntityId) {
-        if let Some(slot) = self.table.slot(id) {
-            let allowed = self.allowed(&slot.entity.lock());
-            self.offer(allowed);
-        }
+    fn offer_entity(&self, slot: &Slot) {
+        let allowed = self.allowed(&slot.entity.lock());
+        self.offer(allowed);
     }
 
     /// Nobody is runnable here: looks for somebody who waits elsewhere.
-    fn idle(&self, mut queue: MutexGuard<'_, Queue>, leaving: Option<EntityId>, now: Tsc) -> Decision {
+    fn idle(&self, mut queue: MutexGuard<'_, Queue>, leaving: Option<&'static Slot>, now: Tsc) -> Decision {
         let core = queue.core;
         queue.show_load(self);
         if !self.online.contains(core) {
@@ -141,18 +127,16 @@ impl Scheduler {
         // one of the two notices.
         let until = queue.idle(self, now);
         drop(queue);
-        if let Some(id) = leaving {
-            self.send(id, now);
+        if let Some(slot) = leaving {
+            self.send(slot, now);
         }
-        let Some(id) = self.pull(core) else { return Decision::Idle { until } };
-        let (Some(unit), Some(slot)) = (self.unit(core), self.table.slot(id)) else {
-            return Decision::Idle { until };
-        };
+        let Some(slot) = self.pull(core) else { return Decision::Idle { until } };
+        let Some(unit) = self.unit(core) else { return Decision::Idle { until } };
         let mut queue = unit.queue.lock();
         queue.enter(self, now);
         queue.times.pulls += 1;
         // The core asks just now: it need not be told to.
-        let _ = queue.admit(self, id, &mut slot.entity.lock(), Arrival::Moved, now);
+        let _ = queue.admit(self, slot, &mut slot.entity.lock(), Arrival::Moved, now);
         slot.set_home(Home::On(core));
         if queue.current.is_none() {
             queue.start_first(self, now);
@@ -161,7 +145,7 @@ impl Scheduler {
     }
 
     /// Takes somebody who waits elsewhere and may run on `core`, which idles.
-    fn pull(&self, core: CoreId) -> Option<EntityId> {
+    fn pull(&self, core: CoreId) -> Option<&'static Slot> {
         let others = self.waiting.load().without(CoreMask::single(core));
         others.iter_from(core).find_map(|other| {
             let mut queue = self.unit(other)?.queue.lock();
@@ -173,33 +157,30 @@ impl Scheduler {
     #[cold]
     fn evacuate(&self, core: CoreId, now: Tsc) {
         let Some(unit) = self.unit(core) else { return };
-        let may_not_stay = |id: EntityId| {
-            let slot = self.table.slot(id)?;
+        let may_not_stay = |slot: &'static Slot| {
             let entity = slot.entity.lock();
-            (!self.allowed(&entity).contains(core)).then_some((id, slot, entity.weight))
+            (!self.allowed(&entity).contains(core)).then_some((slot, entity.weight))
         };
         loop {
             let mut queue = unit.queue.lock();
             if let Some(current) = &mut queue.current
-                && may_not_stay(current.id).is_some()
+                && may_not_stay(current.slot).is_some()
             {
                 current.stay = Stay::Leaves;
             }
             let mut entries = queue.waiting.entries().iter().chain(queue.held.entries());
-            let Some((id, slot, weight)) = entries.find_map(|entry| may_not_stay(entry.id)) else { return };
+            let Some((slot, weight)) = entries.find_map(|entry| may_not_stay(entry.slot)) else { return };
             slot.set_home(Home::Moving);
-            queue.take_out(self, id, weight);
+            queue.take_out(self, slot.id, weight);
             queue.times.pushes += 1;
             drop(queue);
-            self.send(id, now);
+            self.send(slot, now);
         }
     }
 
     /// Puts an entity that is on its way into the queue of a core that suits it.
-    pub(crate) fn send(&self, id: EntityId, now: Tsc) {
-        if let Some(slot) = self.table.slot(id)
-            && let Some(core) = self.place(id, slot, Waking::No, now)
-        {
+    pub(crate) fn send(&self, slot: &'static Slot, now: Tsc) {
+        if let Some(core) = self.place(slot, Waking::No, now) {
             self.kick(core);
         }
     }

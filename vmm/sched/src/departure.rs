@@ -1,7 +1,7 @@
 //! Somebody goes from a core's queue, or changes there.
 
 use crate::current::ENDLESS;
-use crate::entity::{Entity, Home};
+use crate::entity::{Entity, Home, Slot};
 use crate::heap::Reach;
 use crate::queue::Queue;
 use crate::scheduler::Scheduler;
@@ -13,29 +13,29 @@ const SEARCH: usize = 64;
 
 impl Queue {
     /// Takes the waiting entity at `position` of the heap out.
-    pub(crate) fn take(&mut self, s: &Scheduler, position: usize, weight: Weight) -> Option<EntityId> {
+    pub(crate) fn take(&mut self, s: &Scheduler, position: usize, weight: Weight) -> Option<&'static Slot> {
         let entry = self.waiting.remove(position)?;
-        self.uncount_movable(s, entry.reach);
-        self.line.leave(&s.table, entry.id);
+        self.uncount_movable(s, entry.reach());
+        self.line.leave(&s.table, entry.slot);
         self.weight -= u64::from(weight.get());
         self.show_load(s);
-        Some(entry.id)
+        Some(entry.slot)
     }
 
     /// Takes somebody out who may run on `core` and has paid less than `limit`: the first, or else one of the next, who is
     /// [on its way](Home::Moving) then.
-    pub(crate) fn give(&mut self, s: &Scheduler, core: CoreId, limit: u64) -> Option<EntityId> {
+    pub(crate) fn give(&mut self, s: &Scheduler, core: CoreId, limit: u64) -> Option<&'static Slot> {
         // A core that is about to ask takes the last one itself.
         if self.current.is_none() && self.waiting.len() <= 1 {
             return None;
         }
         let entries = self.waiting.entries().iter().take(SEARCH).enumerate();
-        let mut movable = entries.filter(|(_, entry)| entry.reach == Reach::Movable && entry.key < limit);
-        let (position, id, weight) = movable.find_map(|(position, entry)| {
-            let entity = s.table.slot(entry.id)?.entity.lock();
-            s.allowed(&entity).contains(core).then_some((position, entry.id, entity.weight))
+        let mut movable = entries.filter(|(_, entry)| entry.reach() == Reach::Movable && entry.key < limit);
+        let (position, slot, weight) = movable.find_map(|(position, entry)| {
+            let entity = entry.slot.entity.lock();
+            s.allowed(&entity).contains(core).then_some((position, entry.slot, entity.weight))
         })?;
-        s.table.slot(id)?.set_home(Home::Moving);
+        slot.set_home(Home::Moving);
         self.times.pushes += 1;
         self.take(s, position, weight)
     }
@@ -49,14 +49,22 @@ impl Queue {
         held.is_some()
     }
 
-    /// Takes over what changed of an entity that is here and had the weight `old`.
-    pub(crate) fn adjust(&mut self, s: &Scheduler, id: EntityId, old: Weight, entity: &Entity, now: Tsc) {
-        let (old, new) = (u64::from(old.get()), u64::from(entity.weight.get()));
-        if let Some(current) = self.current.as_mut().filter(|current| current.id == id) {
+    /// Takes over what changed of an entity that is here and had the weight and the reach `old`.
+    pub(crate) fn adjust(
+        &mut self,
+        s: &Scheduler,
+        slot: &Slot,
+        old: (Weight, Reach),
+        entity: &Entity,
+        now: Tsc,
+    ) {
+        let id = slot.id;
+        let (old, old_reach) = (u64::from(old.0.get()), old.1);
+        let new = u64::from(entity.weight.get());
+        if let Some(current) = self.current.as_mut().filter(|current| current.id() == id) {
             current.weight = entity.weight;
             current.pace = entity.pace;
             current.class = entity.class;
-            current.reach = entity.reach;
             current.left = match entity.budget {
                 None => ENDLESS,
                 Some(budget) => {
@@ -66,15 +74,10 @@ impl Queue {
                 }
             };
             self.weight = self.weight - old + new;
-        } else if let Some(position) = self.waiting.position(id) {
-            if let Some(entry) = self.waiting.entries().get(position).copied() {
-                self.uncount_movable(s, entry.reach);
-            }
-            self.waiting.set_reach(position, entity.reach);
-            self.count_movable(s, entity.reach);
+        } else if self.waiting.position(id).is_some() {
+            self.uncount_movable(s, old_reach);
+            self.count_movable(s, slot.reach());
             self.weight = self.weight - old + new;
-        } else if let Some(position) = self.held.position(id) {
-            self.held.set_reach(position, entity.reach);
         }
         self.show_load(s);
     }

@@ -10,7 +10,7 @@ use crate::virtual_time::{LONGEST_CHARGE, Pace, Progress};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use arch::Tsc;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use spin::{Mutex, Once};
 
 /// Where an entity is.
@@ -48,7 +48,6 @@ pub(crate) struct Entity {
     pub(crate) pace: Pace,
     pub(crate) weight: Weight,
     pub(crate) class: Class,
-    pub(crate) reach: Reach,
     pub(crate) awaits: Awaits,
     /// Since when it waits or is held.
     pub(crate) since: Tsc,
@@ -69,7 +68,6 @@ impl Entity {
             pace: Pace::of(Weight::DEFAULT),
             weight: Weight::DEFAULT,
             class: Class::Normal,
-            reach: Reach::Movable,
             awaits: Awaits::Turn,
             since: Tsc(0),
             last_core: None,
@@ -89,12 +87,11 @@ impl Entity {
     }
 
     /// Takes over what `spec` says, on a host with the cores `existing`.
-    pub(crate) fn apply(&mut self, spec: &Spec, existing: CoreMask, period: u64) {
+    fn apply(&mut self, spec: &Spec, existing: CoreMask, period: u64) {
         self.weight = spec.weight;
         self.pace = Pace::of(spec.weight);
         self.class = spec.class;
         self.cores = spec.cores.and(existing);
-        self.reach = if self.cores.len() > 1 { Reach::Movable } else { Reach::Pinned };
         self.budget = spec.cap.map(|cap| match self.budget {
             None => Budget::new(cap, period),
             Some(budget) => budget.with(cap, period),
@@ -105,9 +102,12 @@ impl Entity {
 /// The place of an entity in the table.
 #[derive(Debug)]
 pub(crate) struct Slot {
+    pub(crate) id: EntityId,
     /// What it was told, `None` when there is no entity. Held by whoever wakes, blocks, changes or removes it.
     pub(crate) control: Mutex<Option<Spec>>,
     home: AtomicU32,
+    /// Whether it may run on more than one core. Changed under the lock of the queue where the entity is.
+    is_movable: AtomicBool,
     /// Ticks that it ran but that could not be charged to it while it ran.
     pub(crate) owed: AtomicU64,
     /// Where it stands among those who wait for their first turn.
@@ -143,10 +143,12 @@ impl Home {
 }
 
 impl Slot {
-    fn new() -> Self {
+    fn new(id: EntityId) -> Self {
         Self {
+            id,
             control: Mutex::new(None),
             home: AtomicU32::new(ABSENT),
+            is_movable: AtomicBool::new(true),
             owed: AtomicU64::new(0),
             place: Place::default(),
             entity: Mutex::new(Entity::new()),
@@ -161,6 +163,17 @@ impl Slot {
     #[inline]
     pub(crate) fn set_home(&self, home: Home) {
         self.home.store(home.encode(), Ordering::Release);
+    }
+
+    #[inline]
+    pub(crate) fn reach(&self) -> Reach {
+        if self.is_movable.load(Ordering::Relaxed) { Reach::Movable } else { Reach::Pinned }
+    }
+
+    /// Has `entity`, which is this one's, take over what `spec` says, on a host with the cores `existing`.
+    pub(crate) fn apply(&self, entity: &mut Entity, spec: &Spec, existing: CoreMask, period: u64) {
+        entity.apply(spec, existing, period);
+        self.is_movable.store(entity.cores.len() > 1, Ordering::Relaxed);
     }
 
     /// Where it is, once it is not on its way. Who holds its control lock finds it there until others move it.
@@ -185,40 +198,41 @@ impl Slot {
 }
 
 /// Slots are made in blocks of this many.
-const BLOCK: usize = 32;
+const BLOCK: u32 = 32;
 
-/// All slots. Blocks of them appear when an entity is first added there, and stay.
+/// All slots. Blocks of them appear when an entity is first added there, and stay for ever, as a host has one scheduler
+/// for as long as it runs: so queues refer to them without a search.
 #[derive(Debug)]
 pub(crate) struct Table {
-    blocks: Box<[Once<Box<[Slot]>>]>,
+    blocks: Box<[Once<&'static [Slot]>]>,
 }
 
 impl Table {
     pub(crate) fn new() -> Self {
-        Self { blocks: (0..MAX_ENTITIES / BLOCK).map(|_| Once::new()).collect() }
+        Self { blocks: (0..MAX_ENTITIES / BLOCK as usize).map(|_| Once::new()).collect() }
     }
 
     #[inline]
-    pub(crate) fn slot(&self, id: EntityId) -> Option<&Slot> {
-        self.blocks.get(id.index() / BLOCK)?.get()?.get(id.index() % BLOCK)
+    pub(crate) fn slot(&self, id: EntityId) -> Option<&'static Slot> {
+        self.blocks.get(id.index() / BLOCK as usize)?.get()?.get(id.index() % BLOCK as usize)
     }
 
     /// The slot of an entity, which is made if need be.
-    pub(crate) fn make(&self, id: EntityId) -> Result<&Slot, AddError> {
-        let block = self.blocks.get(id.index() / BLOCK).ok_or(AddError::TooLarge(id))?;
+    pub(crate) fn make(&self, id: EntityId) -> Result<&'static Slot, AddError> {
+        let block = self.blocks.get(id.index() / BLOCK as usize).ok_or(AddError::TooLarge(id))?;
         let slots = block.try_call_once(|| {
             let mut slots = Vec::new();
-            slots.try_reserve_exact(BLOCK).map_err(|_| AddError::NoMemory)?;
-            slots.extend((0..BLOCK).map(|_| Slot::new()));
-            Ok(slots.into_boxed_slice())
+            slots.try_reserve_exact(BLOCK as usize).map_err(|_| AddError::NoMemory)?;
+            let first = id.0 - id.0 % BLOCK;
+            slots.extend((first..first + BLOCK).map(|id| Slot::new(EntityId(id))));
+            Ok(&*slots.leak())
         })?;
-        slots.get(id.index() % BLOCK).ok_or(AddError::TooLarge(id))
+        slots.get(id.index() % BLOCK as usize).ok_or(AddError::TooLarge(id))
     }
 
     /// All slots that there are.
-    pub(crate) fn slots(&self) -> impl Iterator<Item = (EntityId, &Slot)> {
-        let numbers = (0..).map(EntityId);
-        numbers.take(MAX_ENTITIES).filter_map(|id| self.slot(id).map(|slot| (id, slot)))
+    pub(crate) fn slots(&self) -> impl Iterator<Item = &'static Slot> {
+        self.blocks.iter().filter_map(|block| block.get()).flat_map(|block| block.iter())
     }
 }
 
@@ -236,7 +250,7 @@ mod tests {
     #[test]
     fn homes_are_told_apart() {
         for home in [Home::Absent, Home::Asleep, Home::Moving, Home::Stranded, Home::On(CoreId(255))] {
-            let slot = Slot::new();
+            let slot = Slot::new(EntityId(0));
             assert_eq!(slot.home(), Home::Absent);
             slot.set_home(home);
             assert_eq!(slot.home(), home);
@@ -245,7 +259,7 @@ mod tests {
 
     #[test]
     fn one_rescuer_succeeds() {
-        let slot = Slot::new();
+        let slot = Slot::new(EntityId(0));
         slot.strand();
         assert!(slot.rescue());
         assert!(!slot.rescue());
@@ -259,7 +273,8 @@ mod tests {
         table.make(EntityId(40)).expect("in range");
         assert!(table.slot(EntityId(33)).is_some());
         assert!(table.slot(EntityId(31)).is_none());
-        assert_eq!(table.slots().count(), BLOCK);
+        assert_eq!(table.slots().count(), BLOCK as usize);
+        assert!(table.slots().zip(32..).all(|(slot, id)| slot.id == EntityId(id)));
         let large = EntityId(4096);
         assert_eq!(table.make(large).err(), Some(AddError::TooLarge(large)));
         assert!(table.slot(EntityId(u32::MAX)).is_none());

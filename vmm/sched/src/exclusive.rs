@@ -32,26 +32,26 @@ impl Scheduler {
             entity.own
         };
         let Some(own) = own else { return Some(Exclusivity::Refused) };
-        let mut others = self.present(&administration).filter(|(other, _)| *other != id);
-        let is_shared = others.any(|(_, slot)| self.allowed(&slot.entity.lock()).contains(own));
+        let mut others = self.present(&administration).filter(|other| other.id != id);
+        let is_shared = others.any(|slot| self.allowed(&slot.entity.lock()).contains(own));
         Some(if is_shared { Exclusivity::Shared(own) } else { Exclusivity::Own(own) })
     }
 
     /// Gives cores to exclusive entities that have none yet, as far as there are any.
     pub(crate) fn settle_exclusives(&self, administration: &Administration) {
-        for (id, slot) in self.present(administration) {
+        for slot in self.present(administration) {
             let wants = {
                 let entity = slot.entity.lock();
                 entity.class == Class::Exclusive && entity.own.is_none()
             };
             if wants {
-                self.claim(administration, id, slot);
+                self.claim(administration, slot);
             }
         }
     }
 
     /// Gives an exclusive entity a core.
-    fn claim(&self, administration: &Administration, id: EntityId, slot: &Slot) {
+    fn claim(&self, administration: &Administration, slot: &Slot) {
         let free = self.online.load().without(self.owned.load());
         if free.len() < 2 {
             return;
@@ -63,7 +63,7 @@ impl Scheduler {
         let cores = slot.entity.lock().cores;
         // Where nobody else must stay, then where it is, then where fewest are.
         let rank = |core: &CoreId| {
-            (self.is_pinned_to(administration, *core, id), home != Some(*core), self.front(*core).load())
+            (self.is_pinned_to(administration, *core, slot.id), home != Some(*core), self.front(*core).load())
         };
         let Some(core) = cores.and(free).iter().min_by_key(rank) else { return };
         slot.entity.lock().own = Some(core);
@@ -77,9 +77,9 @@ impl Scheduler {
 
     /// Whether there are entities but `id` that may run on `core` and nowhere else.
     fn is_pinned_to(&self, administration: &Administration, core: CoreId, id: EntityId) -> bool {
-        self.present(administration).filter(|(other, _)| *other != id).any(|(_, slot)| {
+        self.present(administration).filter(|other| other.id != id).any(|slot| {
             let entity = slot.entity.lock();
-            entity.reach == Reach::Pinned && entity.cores.contains(core)
+            slot.reach() == Reach::Pinned && entity.cores.contains(core)
         })
     }
 

@@ -1,5 +1,6 @@
 //! A binary heap of entities by key, the lowest first. It holds what it was given room for, and never allocates itself.
 
+use crate::entity::Slot;
 use crate::spec::EntityId;
 use alloc::vec::Vec;
 
@@ -11,11 +12,21 @@ pub(crate) enum Reach {
 }
 
 /// An entity in a heap. The key is a virtual time or a time.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Entry {
     pub(crate) key: u64,
-    pub(crate) id: EntityId,
-    pub(crate) reach: Reach,
+    pub(crate) slot: &'static Slot,
+}
+
+impl Entry {
+    pub(crate) const fn id(&self) -> EntityId {
+        self.slot.id
+    }
+
+    #[inline]
+    pub(crate) fn reach(&self) -> Reach {
+        self.slot.reach()
+    }
 }
 
 #[derive(Debug, Default)]
@@ -56,13 +67,7 @@ impl Heap {
     }
 
     pub(crate) fn position(&self, id: EntityId) -> Option<usize> {
-        self.entries.iter().position(|entry| entry.id == id)
-    }
-
-    pub(crate) fn set_reach(&mut self, position: usize, reach: Reach) {
-        if let Some(entry) = self.entries.get_mut(position) {
-            entry.reach = reach;
-        }
+        self.entries.iter().position(|entry| entry.id() == id)
     }
 
     #[inline]
@@ -85,7 +90,7 @@ impl Heap {
     }
 
     /// Takes the first out and puts `entry` in.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn replace_first(&mut self, entry: Entry) -> Option<Entry> {
         if self.entries.is_empty() {
             return None;
@@ -103,7 +108,7 @@ impl Heap {
         Some(removed)
     }
 
-    #[inline]
+    #[inline(always)]
     fn swap_first(&mut self, entry: Entry) -> Entry {
         let first = self.entries[0];
         self.lower(0, entry);
@@ -125,7 +130,7 @@ impl Heap {
     }
 
     /// Writes `entry` at `hole` or below it, and returns where.
-    #[inline]
+    #[inline(always)]
     fn lower(&mut self, mut hole: usize, entry: Entry) -> usize {
         let entries = self.entries.as_mut_slice();
         loop {
@@ -150,6 +155,7 @@ impl Heap {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::entity::Table;
     use proptest::prelude::*;
 
     #[derive(Clone, Copy, Debug)]
@@ -174,11 +180,12 @@ mod tests {
                 0..300,
             ),
         ) {
+            let table = Table::new();
             let mut heap = Heap::default();
             heap.move_into(Vec::with_capacity(steps.len()));
             let mut model: Vec<Entry> = Vec::new();
             for (number, step) in (0..).zip(steps) {
-                let entry = |key| Entry { key, id: EntityId(number), reach: Reach::Movable };
+                let entry = |key| Entry { key, slot: table.make(EntityId(number)).expect("in range") };
                 let removed = match step {
                     Step::Push(key) => {
                         heap.push(entry(key));
@@ -197,13 +204,13 @@ mod tests {
                         let removed = heap.remove(position);
                         prop_assert_eq!(removed.is_some(), position < model.len());
                         if let Some(entry) = removed {
-                            prop_assert_eq!(heap.position(entry.id), None);
+                            prop_assert_eq!(heap.position(entry.id()), None);
                         }
                         removed
                     }
                 };
                 if let Some(entry) = removed {
-                    let position = model.iter().position(|other| *other == entry);
+                    let position = model.iter().position(|other| (other.key, other.id()) == (entry.key, entry.id()));
                     prop_assert!(position.is_some(), "what comes out was in");
                     let lowest = model.iter().map(|entry| entry.key).filter(|_| !matches!(step, Step::Remove(_) | Step::Replace(_))).min();
                     prop_assert!(lowest.is_none_or(|lowest| lowest == entry.key));

@@ -3,7 +3,7 @@
 //! Their places are in the table, so that it takes no memory and who runs leaves the line at once, wherever it stands.
 //! Places belong to the lock of the queue where the entity is.
 
-use crate::entity::Table;
+use crate::entity::{Slot, Table};
 use crate::spec::EntityId;
 use arch::Tsc;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -48,8 +48,8 @@ impl Line {
     }
 
     /// Puts an entity in that is in no line.
-    pub(crate) fn join(&mut self, table: &Table, id: EntityId, due: Tsc) {
-        let Some(own) = place(table, id.0) else { return };
+    pub(crate) fn join(&mut self, table: &Table, slot: &Slot, due: Tsc) {
+        let (id, own) = (slot.id, &slot.place);
         let mut before = self.last;
         for _ in 0..OVERTAKES {
             match place(table, before) {
@@ -75,10 +75,9 @@ impl Line {
 
     /// Takes an entity out, if it is in.
     #[inline]
-    pub(crate) fn leave(&mut self, table: &Table, id: EntityId) {
-        let Some(own) = place(table, id.0) else { return };
-        if own.due.load(Ordering::Relaxed) != 0 {
-            self.take_out(table, own);
+    pub(crate) fn leave(&mut self, table: &Table, slot: &Slot) {
+        if slot.place.due.load(Ordering::Relaxed) != 0 {
+            self.take_out(table, &slot.place);
         }
     }
 
@@ -119,7 +118,7 @@ mod tests {
             steps in prop::collection::vec((0u32..12, 0u64..20, any::<bool>()), 0..120),
         ) {
             let table = Table::new();
-            table.make(EntityId(0)).expect("in range");
+            let slot = |number| table.make(EntityId(number)).expect("in range");
             let mut line = Line::new();
             let mut model: Vec<(u64, u32)> = Vec::new();
             for (step, (number, slack, leaves)) in (1u64..).zip(steps) {
@@ -129,13 +128,13 @@ mod tests {
                 match (position, leaves) {
                     (Some(position), true) => {
                         model.remove(position);
-                        line.leave(&table, EntityId(number));
+                        line.leave(&table, slot(number));
                     }
                     (None, false) => {
                         model.push((due, number));
-                        line.join(&table, EntityId(number), Tsc(due));
+                        line.join(&table, slot(number), Tsc(due));
                     }
-                    (None, true) => line.leave(&table, EntityId(number)),
+                    (None, true) => line.leave(&table, slot(number)),
                     (Some(_), false) => {}
                 }
                 let least = model.iter().map(|(due, _)| *due).min();
@@ -147,7 +146,7 @@ mod tests {
                 }
             }
             while let Some(first) = line.overdue(Tsc(u64::MAX - 1)) {
-                line.leave(&table, first);
+                line.leave(&table, slot(first.0));
                 model.retain(|(_, number)| *number != first.0);
             }
             prop_assert!(model.is_empty());

@@ -99,13 +99,14 @@ impl Turns {
     }
 
     /// How long one of this weight runs at a time where one unit of weight gets `share`.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn turn(&self, share: u64, own: Weight, class: Class) -> u64 {
         let longest = match class {
             Class::Latency => self.granule,
             Class::Normal | Class::Exclusive => self.slice,
         };
-        let part = share.saturating_mul(u64::from(own.get())) >> SHARE_PLACES;
-        part.clamp(self.shortest, longest)
+        // No more than a round, as its weight is among those that share it: that fits.
+        let part = share.wrapping_mul(u64::from(own.get())) >> SHARE_PLACES;
+        part.max(self.shortest).min(longest)
     }
 }

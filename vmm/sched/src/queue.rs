@@ -114,24 +114,12 @@ impl Queue {
     #[inline]
     pub(crate) fn charge(&mut self, s: &Scheduler, id: EntityId, ran: Tsc, now: Tsc) -> bool {
         match &mut self.current {
-            Some(current) if current.id == id => {
+            Some(current) if current.id() == id => {
                 current.charge(s, self.core, ran.0, now);
                 true
             }
             Some(_) | None => false,
         }
-    }
-
-    /// The answer to a core whose entity goes on, if it does and nothing else is to be done.
-    #[inline]
-    pub(crate) fn go_on(&mut self, s: &Scheduler, now: Tsc) -> Option<Decision> {
-        let due = self.next_release(s, now);
-        let current = self.current.as_mut()?;
-        if current.is_done() || due <= now {
-            return None;
-        }
-        current.charged_at = now;
-        Some(self.promise(now, due))
     }
 
     /// The answer to a core for which it has been decided who runs, if anybody does.
@@ -144,7 +132,7 @@ impl Queue {
     pub(crate) fn promise(&mut self, now: Tsc, due: Tsc) -> Decision {
         let Some(current) = &self.current else { return Decision::Idle { until: due } };
         self.promised = current.end(now).min(due);
-        Decision::Run { id: current.id, until: self.promised }
+        Decision::Run { id: current.id(), until: self.promised }
     }
 
     /// Until when the core idles.
@@ -241,7 +229,7 @@ impl Queue {
     #[inline]
     pub(crate) fn enqueue(&mut self, s: &Scheduler, entry: Entry) {
         self.waiting.push(entry);
-        self.count_movable(s, entry.reach);
+        self.count_movable(s, entry.reach());
     }
 
     #[inline]
@@ -280,19 +268,22 @@ impl Queue {
     }
 
     /// What the first has paid of those who wait and may run elsewhere too, as far as it is easy to find.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn first_movable(&self) -> u64 {
+        if self.movable == 0 { NOBODY } else { self.search_movable() }
+    }
+
+    #[inline(never)]
+    fn search_movable(&self) -> u64 {
         match self.waiting.first() {
-            _ if self.movable == 0 => NOBODY,
             None => NOBODY,
-            Some(first) if first.reach == Reach::Movable => first.key,
+            Some(first) if first.reach() == Reach::Movable => first.key,
             Some(_) => self.next_movable(),
         }
     }
 
-    #[cold]
     fn next_movable(&self) -> u64 {
         let mut easy = self.waiting.entries().iter().take(EASY);
-        easy.find(|entry| entry.reach == Reach::Movable).map_or(NOBODY, |entry| entry.key)
+        easy.find(|entry| entry.reach() == Reach::Movable).map_or(NOBODY, |entry| entry.key)
     }
 }

@@ -19,15 +19,15 @@ impl Scheduler {
         if slot.home() != Home::Asleep {
             return None;
         }
-        if self.resume(core, id, slot, now) {
+        if self.resume(core, slot, now) {
             return None;
         }
-        self.wake_up(id, slot, control, now)
+        self.wake_up(slot, control, now)
     }
 
     /// Begins a turn of an entity that sleeps, if there is nothing else that `core` could do. Returns whether it was so.
     #[inline]
-    fn resume(&self, core: CoreId, id: EntityId, slot: &Slot, now: Tsc) -> bool {
+    fn resume(&self, core: CoreId, slot: &'static Slot, now: Tsc) -> bool {
         let Some(unit) = self.unit(core).filter(|_| self.waiting.is_empty()) else { return false };
         let mut queue = unit.queue.lock();
         if !queue.is_free(self, now) {
@@ -38,7 +38,7 @@ impl Scheduler {
             return false;
         }
         queue.enter(self, now);
-        let entry = queue.take_back(self, id, &mut entity, now);
+        let entry = queue.take_back(self, slot, &mut entity, now);
         drop(entity);
         // Nobody looks at it: who wakes it waits for the lock that the caller holds.
         slot.set_home(Home::On(core));
@@ -67,7 +67,7 @@ impl Queue {
     /// Takes in who woke, as [`Queue::admit`] does where nobody is, but for what follows from being compared and from
     /// waiting.
     #[inline]
-    fn take_back(&mut self, s: &Scheduler, id: EntityId, entity: &mut Entity, now: Tsc) -> Entry {
+    fn take_back(&mut self, s: &Scheduler, slot: &'static Slot, entity: &mut Entity, now: Tsc) -> Entry {
         self.weight = u64::from(entity.weight.get());
         self.share = s.turns.share(1, self.weight);
         let round = Turns::virtual_round(self.share);
@@ -83,6 +83,6 @@ impl Queue {
         {
             self.arrivals += 1;
         }
-        Entry { key: entity.progress.at, id, reach: entity.reach }
+        Entry { key: entity.progress.at, slot }
     }
 }

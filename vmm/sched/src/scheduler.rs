@@ -107,20 +107,19 @@ impl Scheduler {
         if slot.home() != Home::Asleep {
             return None;
         }
-        self.wake_up(id, slot, control, now)
+        self.wake_up(slot, control, now)
     }
 
     /// Finds a core for an entity that sleeps.
     pub(crate) fn wake_up(
         &self,
-        id: EntityId,
-        slot: &Slot,
+        slot: &'static Slot,
         control: MutexGuard<'_, Option<Spec>>,
         now: Tsc,
     ) -> Option<CoreId> {
         slot.entity.lock().awaits = Awaits::FirstTurn;
         slot.set_home(Home::Moving);
-        let kick = self.place(id, slot, Waking::Yes, now);
+        let kick = self.place(slot, Waking::Yes, now);
         drop(control);
         kick
     }
@@ -131,9 +130,9 @@ impl Scheduler {
     pub fn pick(&self, core: CoreId, now: Tsc) -> Decision {
         let Some(unit) = self.unit(core) else { return Decision::Idle { until: Tsc::NEVER } };
         let mut queue = unit.queue.lock();
-        match queue.go_on(self, now) {
+        match queue.proceed(self, &unit.front, now) {
             Some(decision) => decision,
-            None => self.end_of_turn(queue, now),
+            None => self.decide(queue, now),
         }
     }
 
@@ -160,7 +159,7 @@ impl Scheduler {
             match slot.settled() {
                 Home::On(home) => {
                     let Some(mut queue) = self.lock_home(slot, home) else { continue };
-                    let runs = queue.current.as_ref().is_some_and(|current| current.id == id);
+                    let runs = queue.current.as_ref().is_some_and(|current| current.id() == id);
                     if runs {
                         queue.stop_current(self, now);
                         if home != core {
@@ -200,7 +199,7 @@ impl Scheduler {
                 Home::Absent => return None,
                 Home::On(home) => {
                     let Some(queue) = self.lock_home(slot, home) else { continue };
-                    let running = queue.current.filter(|current| current.id == id);
+                    let running = queue.current.filter(|current| current.id() == id);
                     // Under the queue's lock, so that the part in the queue is counted once.
                     let times = slot.entity.lock().times;
                     drop(queue);
@@ -265,7 +264,7 @@ impl Scheduler {
     }
 
     /// Puts an entity that is [on its way](Home::Moving) into a queue, and returns the core to be told.
-    pub(crate) fn place(&self, id: EntityId, slot: &Slot, waking: Waking, now: Tsc) -> Option<CoreId> {
+    pub(crate) fn place(&self, slot: &'static Slot, waking: Waking, now: Tsc) -> Option<CoreId> {
         loop {
             let (target, allowed) = {
                 let entity = slot.entity.lock();
@@ -279,7 +278,7 @@ impl Scheduler {
                     Waking::Yes => Arrival::Woken { others },
                     Waking::No => Arrival::Moved,
                 };
-                return self.put(unit, id, slot, allowed, arrival, now);
+                return self.put(unit, slot, allowed, arrival, now);
             }
             if waking == Waking::Yes {
                 slot.entity.lock().since = now;
@@ -296,15 +295,14 @@ impl Scheduler {
     pub(crate) fn put(
         &self,
         unit: &Unit,
-        id: EntityId,
-        slot: &Slot,
+        slot: &'static Slot,
         allowed: CoreMask,
         arrival: Arrival,
         now: Tsc,
     ) -> Option<CoreId> {
         let mut queue = unit.queue.lock();
         let core = queue.core;
-        let call = queue.admit(self, id, &mut slot.entity.lock(), arrival, now);
+        let call = queue.admit(self, slot, &mut slot.entity.lock(), arrival, now);
         slot.set_home(Home::On(core));
         let phase = queue.phase;
         drop(queue);

@@ -1,31 +1,77 @@
 //! Turns on a core.
 
 use crate::current::{Company, Current, ENDLESS, Stay, Toll};
-use crate::entity::{Awaits, Entity, Slot};
+use crate::entity::{Awaits, Entity, Slot, Table};
+use crate::front::Front;
 use crate::heap::{Entry, Reach};
+use crate::line::Line;
 use crate::queue::{Guests, Queue};
 use crate::scheduler::{Decision, Scheduler};
-use crate::spec::{Class, EntityId, Weight};
+use crate::spec::{Class, CoreId, EntityId, Weight};
 use crate::virtual_time::LONGEST_CHARGE;
 use arch::Tsc;
 use core::sync::atomic::Ordering;
 
 impl Queue {
-    /// The answer to a core whose entity's turn is over and where nothing is to be done but to begin the next one's.
-    #[inline]
-    pub(crate) fn change_over(&mut self, s: &Scheduler, now: Tsc) -> Option<Decision> {
-        let current = self.current.as_ref()?;
-        let first = self.waiting.first()?;
+    /// The answer to a core whose entity goes on, or whose entity's turn is over and where nothing is to be done but to
+    /// begin the next one's: what most decisions are, so nothing is done twice here and nothing is called.
+    #[inline(always)]
+    pub(crate) fn proceed(&mut self, s: &Scheduler, front: &Front, now: Tsc) -> Option<Decision> {
         let due = self.next_release(s, now);
+        let current = self.current.as_mut()?;
+        if due <= now {
+            return None;
+        }
+        if !current.is_done() {
+            current.charged_at = now;
+            return Some(self.promise(now, due));
+        }
+        let first = self.waiting.first()?;
         let is_next = first.key <= current.progress.at && first.key <= self.seen;
-        if !is_next || now >= self.look_at || now >= self.line.due || now >= due || current.is_spent() {
+        if !is_next || now >= self.look_at || now >= self.line.due || current.is_spent() {
             return None;
         }
-        if self.guests != Guests::Settled || current.reach == Reach::Movable && !s.idle.is_empty() {
+        let (last, next) = (current.slot, first.slot);
+        let reach = last.reach();
+        if self.guests != Guests::Settled || reach == Reach::Movable && !s.idle.is_empty() {
             return None;
         }
-        self.switch(s, now);
-        Some(self.promise(now, due))
+        let grain = self.grain.max(current.pace.cost(current.used.min(s.turns.slice)));
+        self.grain = grain - grain / 16;
+        current.store(&mut last.entity.lock(), now);
+        self.waiting.replace_first(Entry { key: current.progress.at, slot: last });
+        if next.reach() != reach {
+            self.exchange_movable(s, reach, next.reach());
+        }
+        self.times.switches += 1;
+        self.last = next.id.0;
+        let mut entity = next.entity.lock();
+        let waited = entity.end_wait(now);
+        if entity.is_new_to(self.core) {
+            self.line.welcome(&s.table, self.core, next, &mut entity, waited);
+        }
+        let allowed = s.turns.turn(self.share, entity.weight, entity.class);
+        let turn = Turn { company: Company::Others, allowed, limit: s.turns.longest_charge };
+        let current = self.current.insert(Current::of(next, &entity, turn, now));
+        drop(entity);
+        let mut until = now + Tsc(current.allowed);
+        if next.owed.load(Ordering::Relaxed) != 0 {
+            current.pay(s.turns.longest_charge);
+            until = current.end(now);
+        }
+        self.promised = until.min(due);
+        // Nobody here has paid less than that.
+        self.floor = self.floor.max(first.key);
+        front.show_running(current.progress.at, current.pace, now);
+        front.show_floor(self.floor);
+        front.show_waiting(self.first_movable());
+        Some(Decision::Run { id: next.id, until: self.promised })
+    }
+
+    #[cold]
+    fn exchange_movable(&mut self, s: &Scheduler, comes: Reach, goes: Reach) {
+        self.count_movable(s, comes);
+        self.uncount_movable(s, goes);
     }
 
     /// Whether somebody else, or a new turn, is due.
@@ -58,8 +104,8 @@ impl Queue {
     /// Gives the core to who comes next, if anybody waits.
     pub(crate) fn start_first(&mut self, s: &Scheduler, now: Tsc) {
         if let Some(first) = self.waiting.pop() {
-            self.uncount_movable(s, first.reach);
-            self.times.switches += u64::from(self.last != first.id.0);
+            self.uncount_movable(s, first.reach());
+            self.times.switches += u64::from(self.last != first.id().0);
             self.start(s, first, now);
         }
     }
@@ -67,7 +113,7 @@ impl Queue {
     /// Gives the core, where nobody else is, to somebody for whom nobody waits anywhere.
     #[inline]
     pub(crate) fn start_alone(&mut self, s: &Scheduler, entry: Entry, now: Tsc) {
-        self.times.switches += u64::from(self.last != entry.id.0);
+        self.times.switches += u64::from(self.last != entry.id().0);
         self.start(s, entry, now);
         self.run_free(s);
     }
@@ -78,72 +124,39 @@ impl Queue {
         let Some(current) = &self.current else { return };
         let entry = current.entry();
         self.grain = self.grain.max(current.pace.cost(current.used.min(s.turns.slice)));
-        if let Some(slot) = s.table.slot(current.id) {
-            current.store(&mut slot.entity.lock(), now);
-        }
+        current.store(&mut current.slot.entity.lock(), now);
         let Some(next) = self.waiting.replace_first(entry) else { return };
         self.times.switches += 1;
-        if next.reach != entry.reach {
-            self.count_movable(s, entry.reach);
-            self.uncount_movable(s, next.reach);
+        if next.reach() != entry.reach() {
+            self.count_movable(s, entry.reach());
+            self.uncount_movable(s, next.reach());
         }
         self.start(s, next, now);
     }
 
     /// Begins the turn of an entity that is not among the waiting any more.
-    #[inline(always)]
     fn start(&mut self, s: &Scheduler, entry: Entry, now: Tsc) {
-        let Some(slot) = s.table.slot(entry.id) else { return };
+        let slot = entry.slot;
         let mut entity = slot.entity.lock();
-        let waited = now.since(entity.since);
-        entity.times.waited = entity.times.waited + waited;
-        if entity.awaits == Awaits::FirstTurn {
-            entity.awaits = Awaits::Turn;
-            entity.times.wake_delay.record(waited);
-            self.line.leave(&s.table, entry.id);
-        }
-        if entity.last_core != Some(self.core) {
-            entity.times.migrations += u64::from(entity.last_core.is_some());
-            entity.last_core = Some(self.core);
-        }
+        let waited = entity.end_wait(now);
+        self.line.welcome(&s.table, self.core, slot, &mut entity, waited);
         self.grain -= self.grain / 16;
-        self.last = entry.id.0;
+        self.last = slot.id.0;
         let turn = self.turn_of(s, entity.weight, entity.class);
-        let current = self.current.insert(Current {
-            id: entry.id,
-            progress: entity.progress,
-            pace: entity.pace,
-            weight: entity.weight,
-            class: entity.class,
-            reach: entry.reach,
-            stay: Stay::Welcome,
-            company: turn.company,
-            toll: Toll::Due,
-            used: 0,
-            allowed: turn.allowed,
-            left: ENDLESS,
-            charged_at: now,
-            limit: turn.limit,
-        });
-        if let Some(budget) = &entity.budget {
-            current.left = budget.left.max(1).unsigned_abs();
-            current.allow(turn.allowed);
-        }
+        let current = self.current.insert(Current::of(slot, &entity, turn, now));
         drop(entity);
         if slot.owed.load(Ordering::Relaxed) != 0 {
-            current.pay(slot, s.turns.longest_charge);
+            current.pay(s.turns.longest_charge);
         }
         self.show_turn(s, now);
     }
 
     /// Lets the running entity go on for another turn.
     pub(crate) fn renew(&mut self, s: &Scheduler, now: Tsc) {
-        let Some(Current { id, weight, class, .. }) = self.current else { return };
+        let Some(Current { weight, class, .. }) = self.current else { return };
         let turn = self.turn_of(s, weight, class);
         let Some(current) = &mut self.current else { return };
-        if let Some(slot) = s.table.slot(id) {
-            current.store(&mut slot.entity.lock(), now);
-        }
+        current.store(&mut current.slot.entity.lock(), now);
         if current.left != ENDLESS {
             current.left = current.left.saturating_sub(current.used).max(1);
         }
@@ -164,18 +177,16 @@ impl Queue {
     }
 
     /// Takes the running entity off the core and out of the queue, and returns it.
-    pub(crate) fn stop_current(&mut self, s: &Scheduler, now: Tsc) -> Option<EntityId> {
+    pub(crate) fn stop_current(&mut self, s: &Scheduler, now: Tsc) -> Option<&'static Slot> {
         let current = self.current.take()?;
         self.weight -= u64::from(current.weight.get());
         self.raise_floor(current.progress.at);
-        if let Some(slot) = s.table.slot(current.id) {
-            current.store(&mut slot.entity.lock(), now);
-        }
+        current.store(&mut current.slot.entity.lock(), now);
         let front = s.front(self.core);
         front.show_nobody();
         front.show_floor(self.floor);
         self.show_load(s);
-        Some(current.id)
+        Some(current.slot)
     }
 
     /// The next turn of the running entity.
@@ -209,20 +220,78 @@ impl Queue {
 
 /// See [`Queue::turn_of`].
 #[derive(Clone, Copy, Debug)]
-struct Turn {
+pub(crate) struct Turn {
     company: Company,
     allowed: u64,
     /// How much of it may be charged at once.
     limit: u64,
 }
 
+impl Line {
+    /// Notes that an entity, which has `waited`, comes to `core`: for the first time since it woke, or from another core.
+    #[inline(never)]
+    fn welcome(&mut self, table: &Table, core: CoreId, slot: &Slot, entity: &mut Entity, waited: Tsc) {
+        if entity.awaits == Awaits::FirstTurn {
+            entity.awaits = Awaits::Turn;
+            entity.times.wake_delay.record(waited);
+            self.leave(table, slot);
+        }
+        if entity.last_core != Some(core) {
+            entity.times.migrations += u64::from(entity.last_core.is_some());
+            entity.last_core = Some(core);
+        }
+    }
+}
+
+impl Entity {
+    /// Ends the time in which it waited, `now`, and returns how long that was.
+    #[inline(always)]
+    fn end_wait(&mut self, now: Tsc) -> Tsc {
+        let waited = now.since(self.since);
+        // A sum of spans of one clock: no longer than the clock has run.
+        self.times.waited.0 = self.times.waited.0.wrapping_add(waited.0);
+        waited
+    }
+
+    /// Whether it comes to `core` for the first time since it woke, or from another one.
+    #[inline(always)]
+    fn is_new_to(&self, core: CoreId) -> bool {
+        self.awaits == Awaits::FirstTurn || self.last_core != Some(core)
+    }
+}
+
 impl Current {
+    /// The one of `slot`, `entity`, as its turn begins.
+    #[inline(always)]
+    fn of(slot: &'static Slot, entity: &Entity, turn: Turn, now: Tsc) -> Self {
+        let mut current = Self {
+            slot,
+            progress: entity.progress,
+            pace: entity.pace,
+            weight: entity.weight,
+            class: entity.class,
+            stay: Stay::Welcome,
+            company: turn.company,
+            toll: Toll::Due,
+            used: 0,
+            allowed: turn.allowed,
+            left: ENDLESS,
+            charged_at: now,
+            limit: turn.limit,
+        };
+        if let Some(budget) = &entity.budget {
+            current.left = budget.left.max(1).unsigned_abs();
+            current.allow(turn.allowed);
+        }
+        current
+    }
+
     /// Writes back what changed while it ran.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn store(&self, entity: &mut Entity, now: Tsc) {
         entity.progress = self.progress;
         entity.since = now;
-        entity.times.ran = entity.times.ran + Tsc(self.used);
+        entity.times.ran.0 = entity.times.ran.0.wrapping_add(self.used);
         if let Some(budget) = &mut entity.budget {
             budget.left = i64::try_from(self.left).unwrap_or(i64::MAX).saturating_sub_unsigned(self.used);
         }
@@ -230,8 +299,8 @@ impl Current {
 
     /// Charges what could not be charged before.
     #[cold]
-    fn pay(&mut self, slot: &Slot, longest: u64) {
-        let owed = slot.owed.swap(0, Ordering::Relaxed);
+    fn pay(&mut self, longest: u64) {
+        let owed = self.slot.owed.swap(0, Ordering::Relaxed);
         self.progress.advance(owed.min(longest), self.pace);
         // The turn has begun and is not empty, but it may be short.
         self.allowed = self.allowed.saturating_add(owed);

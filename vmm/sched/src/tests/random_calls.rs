@@ -175,12 +175,13 @@ impl Model {
             let queue = scheduler.unit(core).expect("it exists").queue.lock();
             let here = (0..ENTITIES).map(EntityId).filter(|id| {
                 queue.waiting.position(*id).is_some()
-                    || queue.current.is_some_and(|current| current.id == *id)
+                    || queue.current.is_some_and(|current| current.id() == *id)
             });
             let weight: u64 = here.map(|id| u64::from(self.specs[id.index()].weight.get())).sum();
             assert_eq!(queue.weight, weight, "the weight on {core:?}");
             let is_shown = scheduler.waiting.contains(core);
-            let is_movable = queue.waiting.entries().iter().any(|e| self.specs[e.id.index()].cores.len() > 1);
+            let is_movable =
+                queue.waiting.entries().iter().any(|e| self.specs[e.id().index()].cores.len() > 1);
             assert_eq!(is_shown, is_movable, "who waits on {core:?} is shown");
         }
     }
