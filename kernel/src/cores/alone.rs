@@ -29,6 +29,8 @@ pub(crate) enum Spare {
 struct Pick {
     id: EntityId,
     slice_end: Tsc,
+    /// When.
+    decided: Tsc,
     /// [`Shared::parkings`] from before.
     parkings: u32,
 }
@@ -41,7 +43,7 @@ pub(crate) struct Core {
     shared: &'static Shared,
     post: &'static Post,
     /// The vCPU whose VMCS and registers are on the core.
-    loaded: Option<EntityId>,
+    loaded: Option<&'static Slot>,
     /// The timers of the vCPUs that went to sleep here.
     alarms: Alarms,
     look_ticks: Tsc,
@@ -101,25 +103,27 @@ impl Core {
     pub(crate) fn step(&mut self, until: Tsc, spare: Spare) {
         self.serve();
         let now = hal::time::now();
+        let mut asked = now;
         while let Some(alarm) = self.alarms.take_due(now.0) {
             let id = EntityId(alarm.id);
             if self.shared.slot(id).sleep_number() == alarm.sleep {
                 self.shared.wake_here(self.here, id, now);
             }
+            asked = hal::time::now();
         }
         let until = until.min(Tsc(self.alarms.next()));
         let parkings = self.shared.parkings();
         self.post.forget_again();
-        let asked = hal::time::now();
         let decision = self.shared.scheduler.pick(self.here, now);
-        self.post.count_decision(hal::time::now().since(asked));
+        let decided = hal::time::now();
+        self.post.count_decision(decided.since(asked));
         self.shared.tell_cores();
         if self.post.must_look_again() {
             return;
         }
         match decision {
             Decision::Run { id, until: slice_end } => {
-                self.turn(Pick { id, slice_end, parkings }, until, now);
+                self.turn(Pick { id, slice_end, decided, parkings }, until, now);
             }
             Decision::Idle { until: refill } if spare == Spare::Sleep => self.idle(until.min(refill), now),
             Decision::Idle { .. } => {}
@@ -191,10 +195,12 @@ impl Core {
             self.put_to_sleep(id, slot, body, now);
             return;
         }
-        if self.loaded != Some(id) {
-            self.load(id, slot, body);
+        if !self.loaded.is_some_and(|loaded| core::ptr::eq(loaded, slot)) {
+            self.load(pick, slot, body);
         }
-        self.alarms.clear(id.0);
+        if !self.alarms.is_empty() {
+            self.alarms.clear(id.0);
+        }
         let mut until = pick.slice_end.min(until);
         if !body.outside.exclusive.load(Ordering::Relaxed) {
             until = until.min(now + self.look_ticks);
@@ -234,18 +240,18 @@ impl Core {
     }
 
     /// Puts the vCPU `id` on the core.
-    fn load(&mut self, id: EntityId, slot: &'static Slot, body: &mut Body) {
-        let begun = hal::time::now();
+    #[inline]
+    fn load(&mut self, pick: Pick, slot: &'static Slot, body: &mut Body) {
         self.unload();
         body.vcpu.backend_mut().vmcs_mut().load(&mut self.cpu);
         if let Some(before) = slot.ran_on().filter(|core| *core != self.here) {
             self.shared.post(before).charge_exits(body);
         }
         slot.set_loaded_on(Some(self.here));
-        self.loaded = Some(id);
-        let waited = self.shared.scheduler.waited(id);
+        self.loaded = Some(slot);
+        let waited = self.shared.scheduler.waited(pick.id);
         body.vcpu.scheduled_in(&body.vm, waited);
-        self.post.count_switch(hal::time::now().since(begun));
+        self.post.count_switch(hal::time::now().since(pick.decided));
     }
 
     /// Takes `id` off the scheduler.
@@ -266,9 +272,9 @@ impl Core {
     }
 
     /// Takes the vCPU that is on the core off it.
+    #[inline]
     fn unload(&mut self) {
-        let Some(id) = self.loaded.take() else { return };
-        let slot = self.shared.slot(id);
+        let Some(slot) = self.loaded.take() else { return };
         let mut guard = slot.own_body();
         if let Some(body) = guard.as_deref_mut() {
             body.vcpu.scheduled_out(&body.vm, body.last_leave);

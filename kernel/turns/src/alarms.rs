@@ -38,6 +38,12 @@ impl Alarms {
         }
     }
 
+    /// Whether there are none.
+    #[inline]
+    pub const fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
     /// When the first alarm is due; `u64::MAX` when there is none.
     #[inline]
     pub fn next(&self) -> u64 {

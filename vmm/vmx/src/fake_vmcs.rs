@@ -130,6 +130,17 @@ impl VmcsAccess for FakeVmcs {
         self.live
     }
 
+    fn write_msr(&mut self, msr: Msr, value: u64) {
+        match msr {
+            Msr::STAR => self.live.star = value,
+            Msr::LSTAR => self.live.lstar = value,
+            Msr::CSTAR => self.live.cstar = value,
+            Msr::FMASK => self.live.fmask = u32::try_from(value).expect("checked"),
+            Msr::TSC_AUX => self.live.tsc_aux = u32::try_from(value).expect("checked"),
+            _ => panic!("{msr} does not stay in the processor"),
+        }
+    }
+
     fn set_live_registers(&mut self, registers: &LiveRegisters) {
         self.live = *registers;
     }

@@ -88,6 +88,9 @@ pub trait VmcsAccess {
     fn pkru(&self) -> u32;
     /// Reads a register that stays in the processor across exits (STAR and the like).
     fn read_msr(&self, msr: Msr) -> Option<u64>;
+    /// Writes one of STAR, LSTAR, CSTAR, FMASK and TSC_AUX, which stay in the processor across exits. The caller has checked
+    /// the value, and that guests have the register.
+    fn write_msr(&mut self, msr: Msr, value: u64);
     /// The guest's registers that stay in the processor.
     fn live_registers(&self) -> LiveRegisters;
     /// Sets the guest's registers that stay in the processor; the caller has checked that addresses are canonical.
@@ -236,6 +239,14 @@ impl<V: VmcsAccess> VmxBackend<V> {
             let step = if steps { PENDING_BS } else { 0 };
             self.vmcs.write(field::GUEST_PENDING_DEBUG_EXCEPTIONS, others | step);
         }
+    }
+
+    /// Writes a register that stays in the processor, if the value is one that it takes. Returns whether it is.
+    fn write_live(&mut self, msr: Msr, value: u64, is_valid: bool) -> bool {
+        if is_valid {
+            self.vmcs.write_msr(msr, value);
+        }
+        is_valid
     }
 
     fn segment_fields(register: SegmentRegister) -> &'static field::SegmentFields {
@@ -434,6 +445,11 @@ impl<V: VmcsAccess> VcpuBackend for VmxBackend<V> {
             // LBR and BTF are the only bits that a guest without performance monitoring may set; neither is
             // offered, and zero is what kernels write.
             Msr::DEBUGCTL => value == 0,
+            // SDM Vol. 2D, "WRMSR": addresses must be canonical, reserved halves zero.
+            Msr::STAR => self.write_live(msr, value, true),
+            Msr::LSTAR | Msr::CSTAR => self.write_live(msr, value, is_canonical(value)),
+            Msr::FMASK => self.write_live(msr, value, u32::try_from(value).is_ok()),
+            Msr::TSC_AUX if self.has_rdtscp() => self.write_live(msr, value, u32::try_from(value).is_ok()),
             _ => false,
         }
     }
@@ -570,6 +586,12 @@ impl<V: VmcsAccess> VcpuBackend for VmxBackend<V> {
     fn interrupt_waits(&self, further: VectorSet) -> bool {
         self.waits_in_page(further)
     }
+}
+
+/// Whether `address` is canonical with 48 bits, which is what guests have.
+const fn is_canonical(address: u64) -> bool {
+    let upper = address >> 47;
+    upper == 0 || upper == u64::MAX >> 47
 }
 
 /// What fits the preemption timer. A deadline beyond its range makes the guest exit early, never late, and it is

@@ -15,11 +15,10 @@ pub(super) enum VmFail {
 }
 
 const fn result(carry: u8, zero: u8) -> Result<(), VmFail> {
-    match (carry, zero) {
-        (0, 0) => Ok(()),
-        (0, _) => Err(VmFail::Valid),
-        _ => Err(VmFail::Invalid),
+    if carry | zero == 0 {
+        return Ok(());
     }
+    Err(if carry == 0 { VmFail::Valid } else { VmFail::Invalid })
 }
 
 macro_rules! with_operand {

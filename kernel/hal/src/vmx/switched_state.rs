@@ -14,8 +14,8 @@ use core::arch::asm;
 use memory::Block;
 use vmx::{ExtendedLayout, LiveRegisters};
 
-/// MSRs that the VMCS does not switch.
-const MSRS: [Msr; 5] = [Msr::STAR, Msr::LSTAR, Msr::CSTAR, Msr::FMASK, Msr::KERNEL_GS_BASE];
+/// MSRs that the VMCS does not switch and that guests write with an exit: what they hold is known.
+const MSRS: [Msr; 4] = [Msr::STAR, Msr::LSTAR, Msr::CSTAR, Msr::FMASK];
 
 /// MXCSR after reset.
 const MXCSR_RESET: u32 = 0x1f80;
@@ -34,6 +34,7 @@ const FIXED_BYTES: usize = 576;
 pub(super) struct LeftBehind {
     msrs: [u64; MSRS.len()],
     tsc_aux: u64,
+    kernel_gs_base: u64,
     dr: [u64; 4],
 }
 
@@ -47,6 +48,7 @@ impl LeftBehind {
         Self {
             msrs: MSRS.map(msr::read),
             tsc_aux: if rdtscp { msr::read(Msr::TSC_AUX) } else { 0 },
+            kernel_gs_base: msr::read(Msr::KERNEL_GS_BASE),
             dr: read_dr(),
         }
     }
@@ -61,8 +63,13 @@ pub(super) struct SwitchedState {
     xsave_bytes: usize,
     rdtscp: bool,
     pub(super) xcr0: u64,
+    /// By [`MSRS`], also while they are in the registers.
     msrs: [u64; MSRS.len()],
+    /// The same.
     tsc_aux: u64,
+    /// One of these two was written since they were installed.
+    is_changed: bool,
+    kernel_gs_base: u64,
     dr: [u64; 4],
     dr6: u64,
     cr2: u64,
@@ -85,6 +92,8 @@ impl SwitchedState {
             xcr0: 1,
             msrs: [0; MSRS.len()],
             tsc_aux: 0,
+            is_changed: false,
+            kernel_gs_base: 0,
             dr: [0; 4],
             dr6: 0xffff_0ff0,
             cr2: 0,
@@ -92,16 +101,14 @@ impl SwitchedState {
     }
 
     /// Takes the state out of this CPU's registers.
+    #[inline]
     pub(super) fn capture(&mut self, left: &mut LeftBehind) {
         self.capture_vectors(self.xcr0);
-        for (slot, number) in self.msrs.iter_mut().zip(MSRS) {
-            *slot = msr::read(number);
+        if core::mem::take(&mut self.is_changed) {
+            (left.msrs, left.tsc_aux) = (self.msrs, self.tsc_aux);
         }
-        left.msrs = self.msrs;
-        if self.rdtscp {
-            self.tsc_aux = msr::read(Msr::TSC_AUX);
-            left.tsc_aux = self.tsc_aux;
-        }
+        self.kernel_gs_base = msr::read(Msr::KERNEL_GS_BASE);
+        left.kernel_gs_base = self.kernel_gs_base;
         self.dr = read_dr();
         left.dr = self.dr;
         self.dr6 = read_dr6();
@@ -109,18 +116,17 @@ impl SwitchedState {
     }
 
     /// Puts the state into this CPU's registers, where it finds what was `left`.
-    pub(super) fn install(&self, left: &LeftBehind) {
+    #[inline]
+    pub(super) fn install(&self, left: &mut LeftBehind) {
         self.install_vectors(self.xsave_mask);
-        for ((value, before), number) in self.msrs.iter().zip(left.msrs).zip(MSRS) {
-            if *value != before {
-                // SAFETY: the hypervisor uses none of these; the values are what the guest left, which the processor
-                // accepted, or zero.
-                unsafe { msr::write(number, *value) };
-            }
+        let ([a, b, c, d], [e, f, g, h]) = (self.msrs, left.msrs);
+        if (a ^ e) | (b ^ f) | (c ^ g) | (d ^ h) | (self.tsc_aux ^ left.tsc_aux) != 0 {
+            self.install_msrs(left);
         }
-        if self.rdtscp && self.tsc_aux != left.tsc_aux {
-            // SAFETY: as above.
-            unsafe { msr::write(Msr::TSC_AUX, self.tsc_aux) };
+        if self.kernel_gs_base != left.kernel_gs_base {
+            // SAFETY: the hypervisor does not use it; the value is what the guest left, which the processor accepted, or
+            // zero.
+            unsafe { msr::write(Msr::KERNEL_GS_BASE, self.kernel_gs_base) };
         }
         // Written out: an array is compared by a call, byte by byte.
         let ([a, b, c, d], [e, f, g, h]) = (self.dr, left.dr);
@@ -129,6 +135,39 @@ impl SwitchedState {
         }
         write_dr6(self.dr6);
         write_cr2(self.cr2);
+    }
+
+    #[inline(never)]
+    fn install_msrs(&self, left: &mut LeftBehind) {
+        for ((value, before), number) in self.msrs.iter().zip(left.msrs).zip(MSRS) {
+            if *value != before {
+                // SAFETY: the hypervisor uses none of these; the values are such as the processor accepted, or zero.
+                unsafe { msr::write(number, *value) };
+            }
+        }
+        // Both are zero where guests have no TSC_AUX.
+        if self.tsc_aux != left.tsc_aux {
+            // SAFETY: as above.
+            unsafe { msr::write(Msr::TSC_AUX, self.tsc_aux) };
+        }
+        (left.msrs, left.tsc_aux) = (self.msrs, self.tsc_aux);
+    }
+
+    /// Writes one of [`MSRS`], or TSC_AUX where guests have it, to its register. The value is one that the processor
+    /// accepts.
+    pub(super) fn write_msr(&mut self, number: Msr, value: u64) {
+        let place = MSRS.iter().zip(&mut self.msrs).find(|(own, _)| **own == number);
+        match place {
+            Some((_, known)) => *known = value,
+            None => {
+                assert!(number == Msr::TSC_AUX && self.rdtscp, "{number} is not the host's to keep");
+                self.tsc_aux = value;
+            }
+        }
+        self.is_changed = true;
+        // SAFETY: the hypervisor uses none of these; a value that the processor refuses ends in the exception handler's
+        // panic.
+        unsafe { msr::write(number, value) };
     }
 
     /// What [`Self::read_vectors`] and [`Self::write_vectors`] exchange.
@@ -176,21 +215,20 @@ impl SwitchedState {
     }
 
     /// Sets the registers that [`Self::live_registers`] shows. Addresses are canonical.
-    pub(super) fn set_live_registers(&self, registers: &LiveRegisters) {
+    pub(super) fn set_live_registers(&mut self, registers: &LiveRegisters) {
         for (number, value) in [
             (Msr::STAR, registers.star),
             (Msr::LSTAR, registers.lstar),
             (Msr::CSTAR, registers.cstar),
             (Msr::FMASK, u64::from(registers.fmask)),
-            (Msr::KERNEL_GS_BASE, registers.kernel_gs_base),
         ] {
-            // SAFETY: the hypervisor uses none of these; a value that the processor refuses ends in the exception
-            // handler's panic.
-            unsafe { msr::write(number, value) };
+            self.write_msr(number, value);
         }
+        // SAFETY: the hypervisor does not use it; a value that the processor refuses ends in the exception handler's
+        // panic.
+        unsafe { msr::write(Msr::KERNEL_GS_BASE, registers.kernel_gs_base) };
         if self.rdtscp {
-            // SAFETY: as above; the reserved upper half is zero.
-            unsafe { msr::write(Msr::TSC_AUX, u64::from(registers.tsc_aux)) };
+            self.write_msr(Msr::TSC_AUX, u64::from(registers.tsc_aux));
         }
         write_dr(registers.breakpoints);
     }

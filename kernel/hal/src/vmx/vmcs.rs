@@ -102,6 +102,7 @@ impl Vmcs {
     ///
     /// # Panics
     /// If it is loaded, or another one is loaded on `cpu`: its guest's registers would be lost.
+    #[inline]
     pub fn load(&mut self, cpu: &mut VmxCpu) {
         assert!(cpu.current == 0, "the VMCS at {:#x} is still loaded", cpu.current);
         assert!(self.activity == Activity::Away, "a VMCS is loaded once");
@@ -113,7 +114,7 @@ impl Vmcs {
         if self.core != cpu.index {
             self.move_to(cpu);
         }
-        self.state.install(&cpu.left);
+        self.state.install(&mut cpu.left);
         self.xcr0 = self.state.xcr0;
     }
 
@@ -121,6 +122,7 @@ impl Vmcs {
     ///
     /// # Panics
     /// If it is not loaded on `cpu`.
+    #[inline]
     pub fn unload(&mut self, cpu: &mut VmxCpu) {
         assert!(
             self.is_loaded() && cpu.current == self.region.hpa().get(),
@@ -166,7 +168,7 @@ impl Vmcs {
     }
 
     /// The first entry since the VMCS was loaded.
-    #[inline(never)]
+    #[inline(always)]
     fn enter_first(&mut self) -> Result<(), u32> {
         assert!(self.is_loaded(), "a guest is entered on a loaded VMCS");
         // SAFETY: as in `enter`.
@@ -373,6 +375,11 @@ impl VmcsAccess for Vmcs {
             Msr::STAR | Msr::LSTAR | Msr::CSTAR | Msr::FMASK | Msr::KERNEL_GS_BASE => Some(msr::read(number)),
             _ => None,
         }
+    }
+
+    fn write_msr(&mut self, number: Msr, value: u64) {
+        debug_assert!(self.is_loaded(), "the guest's registers are in the processor");
+        self.state.write_msr(number, value);
     }
 
     fn live_registers(&self) -> LiveRegisters {
