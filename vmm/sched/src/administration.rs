@@ -92,7 +92,7 @@ impl Scheduler {
         {
             let mut entity = slot.entity.lock();
             entity.renew(saved.times);
-            slot.apply(&mut entity, &saved.spec, existing, self.turns.period);
+            slot.apply(&mut entity, &saved.spec, existing, &self.turns);
         }
         slot.owed.store(0, Ordering::Relaxed);
         *control = Some(saved.spec);
@@ -121,7 +121,7 @@ impl Scheduler {
         *control = Some(spec);
         let apply = |entity: &mut Entity| {
             let old = (entity.weight, slot.reach());
-            slot.apply(entity, &spec, existing, self.turns.period);
+            slot.apply(entity, &spec, existing, &self.turns);
             if let Some(own) = entity.own
                 && (spec.class != Class::Exclusive || !entity.cores.contains(own))
             {
@@ -177,7 +177,7 @@ impl Scheduler {
                     if queue.current.as_ref().is_some_and(|current| current.id() == id) {
                         return Err(RemoveError::Running(home));
                     }
-                    queue.take_out(self, id, slot.entity.lock().weight);
+                    queue.take_out(self, slot);
                     slot.set_home(Home::Absent);
                     break;
                 }

@@ -73,6 +73,7 @@ impl Queue {
             let due = entity.since + Tsc(PATIENCE * s.turns.round(entities));
             self.line.join(&s.table, slot, due);
         }
+        slot.seat.take(entity);
         let entry = Entry { key: entity.progress.at, slot };
         self.weight = weight;
         #[cfg(test)]
@@ -142,11 +143,11 @@ impl Queue {
             Toll::Due | Toll::DueAfter(_) => {}
             Toll::Free => {
                 current.toll = Toll::DueAfter(uncharged);
-                s.front(core).show_running(current.progress.at, current.pace, now);
+                s.front(core).show_running(current.progress.at, current.pace(), now);
             }
         }
         if is_first {
-            let turn = s.turns.turn(share, current.weight, current.class);
+            let turn = s.turns.turn(share, current.slot.seat.weight(), current.slot.seat.longest_turn());
             current.allowed = current.allowed.min(used.saturating_add(turn));
         }
         let (margin, guard) = match class {
@@ -182,8 +183,10 @@ impl Queue {
         let Some(current) = &mut self.current else { return };
         let slot = current.slot;
         let mut entity = slot.entity.lock();
-        let weight = u64::from(current.weight.get());
-        current.store(&mut entity, now);
+        let weight = slot.seat.weight();
+        current.store(now);
+        current.store_budget(&mut entity);
+        slot.seat.leave(&mut entity);
         if let Some(budget) = &mut entity.budget {
             budget.refresh(now, s.turns.period);
             if budget.left > 0 {

@@ -152,7 +152,7 @@ impl Scheduler {
         let round = self.front(peer).round();
         current.limit_claim(at, CLAIM * round, now);
         let room = at.saturating_add(round).saturating_sub(current.progress.at);
-        let ticks = room.saturating_mul(u64::from(current.weight.get()));
+        let ticks = room.saturating_mul(current.slot.seat.weight());
         let more = match room {
             0 => self.turns.slice,
             _ => ticks.clamp(self.turns.guard / 8, 16 * self.turns.slice),
@@ -189,10 +189,8 @@ impl Scheduler {
             return None;
         }
         let slot = subject.slot;
-        let (allowed, weight, waited) = {
-            let entity = slot.entity.lock();
-            (self.allowed(&entity), entity.weight, now.since(entity.since))
-        };
+        let allowed = self.allowed(&slot.entity.lock());
+        let waited = now.since(slot.seat.since());
         let loners = self.loners(peers.and(allowed), queue, now);
         // Short waits do not count.
         if let Some(free) = loners.free.filter(|_| waited.0 >= self.turns.granule) {
@@ -201,7 +199,7 @@ impl Scheduler {
         if let Some((peer, _)) = loners.ahead.filter(is_ahead) {
             slot.set_home(Home::Moving);
             queue.times.pushes += 1;
-            return queue.take(self, position, weight).map(|slot| Errand::Push(slot, peer));
+            return queue.take(self, position).map(|slot| Errand::Push(slot, peer));
         }
         loners.behind.filter(is_behind).map(|(peer, _)| Errand::Compare(peer, others, claim))
     }
@@ -220,22 +218,18 @@ impl Scheduler {
     #[cold]
     fn inspect(&self, queue: &mut Queue, position: usize, subject: Entry) -> Option<Errand> {
         let slot = subject.slot;
-        let (allowed, weight) = {
-            let entity = slot.entity.lock();
-            (self.allowed(&entity), entity.weight)
-        };
-        if allowed.contains(queue.core) {
+        if self.allowed(&slot.entity.lock()).contains(queue.core) {
             return None;
         }
         slot.set_home(Home::Moving);
         queue.times.pushes += 1;
-        queue.take(self, position, weight).map(Errand::Away)
+        queue.take(self, position).map(Errand::Away)
     }
 
     /// Where among `peers` somebody runs alone.
     fn loners(&self, peers: CoreMask, queue: &Queue, now: Tsc) -> Loners {
         let (pace, turn) = match &queue.current {
-            Some(current) => (current.pace, current.allowed.min(self.turns.slice)),
+            Some(current) => (current.pace(), current.allowed.min(self.turns.slice)),
             None => (Pace::from_bits(u32::MAX), 0),
         };
         let mut loners = Loners::default();
@@ -293,7 +287,7 @@ impl Scheduler {
                 match current.toll {
                     Toll::Due | Toll::DueAfter(_) => {
                         current.limit_claim(others, slack, now);
-                        unit.front.show_running(current.progress.at, current.pace, current.charged_at);
+                        unit.front.show_running(current.progress.at, current.pace(), current.charged_at);
                     }
                     Toll::Free => {}
                 }

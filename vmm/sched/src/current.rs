@@ -3,7 +3,7 @@
 use crate::entity::Slot;
 use crate::heap::{Entry, Reach};
 use crate::scheduler::Scheduler;
-use crate::spec::{Class, CoreId, EntityId, Weight};
+use crate::spec::{CoreId, EntityId};
 use crate::virtual_time::{Pace, Progress};
 use arch::Tsc;
 
@@ -39,9 +39,6 @@ pub(crate) enum Toll {
 pub(crate) struct Current {
     pub(crate) slot: &'static Slot,
     pub(crate) progress: Progress,
-    pub(crate) pace: Pace,
-    pub(crate) weight: Weight,
-    pub(crate) class: Class,
     pub(crate) stay: Stay,
     pub(crate) company: Company,
     pub(crate) toll: Toll,
@@ -58,6 +55,11 @@ pub(crate) struct Current {
 }
 
 impl Current {
+    #[inline]
+    pub(crate) fn pace(&self) -> Pace {
+        self.slot.seat.pace()
+    }
+
     /// As it waits when its turn has ended.
     #[inline]
     pub(crate) const fn entry(&self) -> Entry {
@@ -107,9 +109,9 @@ impl Current {
         self.charged_at = now;
         let counted = ran.min(self.limit);
         match self.toll {
-            Toll::Due => self.progress.advance(counted, self.pace),
+            Toll::Due => self.progress.advance(counted, self.pace()),
             Toll::DueAfter(exempt) => {
-                self.progress.advance(counted.saturating_sub(exempt), self.pace);
+                self.progress.advance(counted.saturating_sub(exempt), self.pace());
                 self.toll = Toll::Due;
             }
             Toll::Free => self.look_at_the_others(s, core),
@@ -139,8 +141,8 @@ impl Current {
     /// What that will cost.
     pub(crate) fn unpaid(&self, now: Tsc) -> u64 {
         match self.toll {
-            Toll::Due => self.pace.cost(self.uncharged(now)),
-            Toll::DueAfter(exempt) => self.pace.cost(self.uncharged(now).saturating_sub(exempt)),
+            Toll::Due => self.pace().cost(self.uncharged(now)),
+            Toll::DueAfter(exempt) => self.pace().cost(self.uncharged(now).saturating_sub(exempt)),
             Toll::Free => 0,
         }
     }
@@ -152,7 +154,11 @@ impl Current {
         if self.by(now) >= least {
             return;
         }
-        let missed = self.slot.entity.lock().missed();
+        let missed = {
+            let mut entity = self.slot.entity.lock();
+            self.slot.seat.flush(&mut entity);
+            entity.missed()
+        };
         self.progress.clamp(least.saturating_sub(missed).saturating_sub(self.unpaid(now)), u64::MAX);
     }
 }

@@ -157,21 +157,18 @@ impl Scheduler {
     #[cold]
     fn evacuate(&self, core: CoreId, now: Tsc) {
         let Some(unit) = self.unit(core) else { return };
-        let may_not_stay = |slot: &'static Slot| {
-            let entity = slot.entity.lock();
-            (!self.allowed(&entity).contains(core)).then_some((slot, entity.weight))
-        };
+        let may_stay = |slot: &Slot| self.allowed(&slot.entity.lock()).contains(core);
         loop {
             let mut queue = unit.queue.lock();
             if let Some(current) = &mut queue.current
-                && may_not_stay(current.slot).is_some()
+                && !may_stay(current.slot)
             {
                 current.stay = Stay::Leaves;
             }
-            let mut entries = queue.waiting.entries().iter().chain(queue.held.entries());
-            let Some((slot, weight)) = entries.find_map(|entry| may_not_stay(entry.slot)) else { return };
+            let entries = queue.waiting.entries().iter().chain(queue.held.entries());
+            let Some(slot) = entries.map(|entry| entry.slot).find(|slot| !may_stay(slot)) else { return };
             slot.set_home(Home::Moving);
-            queue.take_out(self, slot.id, weight);
+            queue.take_out(self, slot);
             queue.times.pushes += 1;
             drop(queue);
             self.send(slot, now);

@@ -5,7 +5,7 @@ use crate::entity::{Entity, Home, Slot};
 use crate::heap::Reach;
 use crate::queue::Queue;
 use crate::scheduler::Scheduler;
-use crate::spec::{CoreId, EntityId, Weight};
+use crate::spec::{CoreId, Weight};
 use arch::Tsc;
 
 /// How many of those who wait are looked at for one that may run on the core that asks.
@@ -13,11 +13,12 @@ const SEARCH: usize = 64;
 
 impl Queue {
     /// Takes the waiting entity at `position` of the heap out.
-    pub(crate) fn take(&mut self, s: &Scheduler, position: usize, weight: Weight) -> Option<&'static Slot> {
+    pub(crate) fn take(&mut self, s: &Scheduler, position: usize) -> Option<&'static Slot> {
         let entry = self.waiting.remove(position)?;
         self.uncount_movable(s, entry.reach());
         self.line.leave(&s.table, entry.slot);
-        self.weight -= u64::from(weight.get());
+        self.weight -= entry.slot.seat.weight();
+        entry.slot.seat.leave(&mut entry.slot.entity.lock());
         self.show_load(s);
         Some(entry.slot)
     }
@@ -31,19 +32,19 @@ impl Queue {
         }
         let entries = self.waiting.entries().iter().take(SEARCH).enumerate();
         let mut movable = entries.filter(|(_, entry)| entry.reach() == Reach::Movable && entry.key < limit);
-        let (position, slot, weight) = movable.find_map(|(position, entry)| {
-            let entity = entry.slot.entity.lock();
-            s.allowed(&entity).contains(core).then_some((position, entry.slot, entity.weight))
-        })?;
+        let (position, entry) =
+            movable.find(|(_, entry)| s.allowed(&entry.slot.entity.lock()).contains(core))?;
+        let slot = entry.slot;
         slot.set_home(Home::Moving);
         self.times.pushes += 1;
-        self.take(s, position, weight)
+        self.take(s, position)
     }
 
     /// Takes an entity out that waits here or is held here, and says whether it was. Takes time with their number.
-    pub(crate) fn take_out(&mut self, s: &Scheduler, id: EntityId, weight: Weight) -> bool {
+    pub(crate) fn take_out(&mut self, s: &Scheduler, slot: &Slot) -> bool {
+        let id = slot.id;
         if let Some(position) = self.waiting.position(id) {
-            return self.take(s, position, weight).is_some();
+            return self.take(s, position).is_some();
         }
         let held = self.held.position(id).and_then(|position| self.held.remove(position));
         held.is_some()
@@ -62,9 +63,6 @@ impl Queue {
         let (old, old_reach) = (u64::from(old.0.get()), old.1);
         let new = u64::from(entity.weight.get());
         if let Some(current) = self.current.as_mut().filter(|current| current.id() == id) {
-            current.weight = entity.weight;
-            current.pace = entity.pace;
-            current.class = entity.class;
             current.left = match entity.budget {
                 None => ENDLESS,
                 Some(budget) => {

@@ -4,6 +4,8 @@ use crate::budget::Budget;
 use crate::heap::Reach;
 use crate::line::Place;
 use crate::mask::CoreMask;
+use crate::params::Turns;
+use crate::seat::Seat;
 use crate::spec::{AddError, Class, CoreId, EntityId, MAX_ENTITIES, Spec, Weight};
 use crate::times::Times;
 use crate::virtual_time::{LONGEST_CHARGE, Pace, Progress};
@@ -37,7 +39,7 @@ pub(crate) enum Awaits {
     Turn,
 }
 
-/// An entity. While it runs, the queue of its core has newer values of some of these.
+/// An entity. While it is in a queue, [`Slot::seat`] has newer values of some of these.
 #[derive(Debug)]
 pub(crate) struct Entity {
     pub(crate) progress: Progress,
@@ -112,6 +114,7 @@ pub(crate) struct Slot {
     pub(crate) owed: AtomicU64,
     /// Where it stands among those who wait for their first turn.
     pub(crate) place: Place,
+    pub(crate) seat: Seat,
     pub(crate) entity: Mutex<Entity>,
 }
 
@@ -151,6 +154,7 @@ impl Slot {
             is_movable: AtomicBool::new(true),
             owed: AtomicU64::new(0),
             place: Place::default(),
+            seat: Seat::new(),
             entity: Mutex::new(Entity::new()),
         }
     }
@@ -165,14 +169,21 @@ impl Slot {
         self.home.store(home.encode(), Ordering::Release);
     }
 
+    /// Whether it ran more than was charged.
+    #[inline]
+    pub(crate) fn owes(&self) -> bool {
+        self.owed.load(Ordering::Relaxed) != 0
+    }
+
     #[inline]
     pub(crate) fn reach(&self) -> Reach {
         if self.is_movable.load(Ordering::Relaxed) { Reach::Movable } else { Reach::Pinned }
     }
 
     /// Has `entity`, which is this one's, take over what `spec` says, on a host with the cores `existing`.
-    pub(crate) fn apply(&self, entity: &mut Entity, spec: &Spec, existing: CoreMask, period: u64) {
-        entity.apply(spec, existing, period);
+    pub(crate) fn apply(&self, entity: &mut Entity, spec: &Spec, existing: CoreMask, turns: &Turns) {
+        entity.apply(spec, existing, turns.period);
+        self.seat.set_terms(entity, turns);
         self.is_movable.store(entity.cores.len() > 1, Ordering::Relaxed);
     }
 

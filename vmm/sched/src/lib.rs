@@ -62,6 +62,7 @@ mod placement;
 mod queue;
 mod resume;
 mod scheduler;
+mod seat;
 mod spec;
 #[cfg(test)]
 mod tests;

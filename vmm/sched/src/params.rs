@@ -1,6 +1,6 @@
 //! How long turns are, and the bounds on delays that follow.
 
-use crate::spec::{Class, MAX_ENTITIES, Weight};
+use crate::spec::{Class, MAX_ENTITIES};
 use arch::Tsc;
 
 /// How the scheduler divides time. Values out of range are taken as the nearest in range.
@@ -98,15 +98,19 @@ impl Turns {
         (share >> SHARE_PLACES) + 1
     }
 
-    /// How long one of this weight runs at a time where one unit of weight gets `share`.
+    /// How long one of the weight `own` runs at a time where one unit of weight gets `share`, and no longer than `longest`.
     #[inline(always)]
-    pub(crate) fn turn(&self, share: u64, own: Weight, class: Class) -> u64 {
-        let longest = match class {
+    pub(crate) fn turn(&self, share: u64, own: u64, longest: u64) -> u64 {
+        // No more than a round, as its weight is among those that share it: that fits.
+        let part = share.wrapping_mul(own) >> SHARE_PLACES;
+        part.max(self.shortest).min(longest)
+    }
+
+    /// The longest turn of `class` while others wait.
+    pub(crate) const fn longest(&self, class: Class) -> u64 {
+        match class {
             Class::Latency => self.granule,
             Class::Normal | Class::Exclusive => self.slice,
-        };
-        // No more than a round, as its weight is among those that share it: that fits.
-        let part = share.wrapping_mul(u64::from(own.get())) >> SHARE_PLACES;
-        part.max(self.shortest).min(longest)
+        }
     }
 }

@@ -76,6 +76,7 @@ impl Queue {
         self.floor = self.floor.min(entity.progress.at);
         entity.since = now;
         entity.awaits = Awaits::FirstTurn;
+        slot.seat.take(entity);
         s.front(self.core).show_load(1, self.weight, round);
         self.pause = 0;
         self.look_at = self.look_at.min(now + Tsc(s.turns.granule / 4));

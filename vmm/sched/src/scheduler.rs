@@ -166,7 +166,7 @@ impl Scheduler {
                             self.kick(home);
                         }
                     } else {
-                        queue.take_out(self, id, slot.entity.lock().weight);
+                        queue.take_out(self, slot);
                     }
                     slot.set_home(Home::Asleep);
                     return;
@@ -201,7 +201,11 @@ impl Scheduler {
                     let Some(queue) = self.lock_home(slot, home) else { continue };
                     let running = queue.current.filter(|current| current.id() == id);
                     // Under the queue's lock, so that the part in the queue is counted once.
-                    let times = slot.entity.lock().times;
+                    let times = {
+                        let mut entity = slot.entity.lock();
+                        slot.seat.flush(&mut entity);
+                        entity.times
+                    };
                     drop(queue);
                     (times, running.map_or(0, |current| current.used))
                 }
@@ -214,7 +218,9 @@ impl Scheduler {
     /// How long an entity has waited for a core in all, up to its last turn; zero if there is none of this number.
     #[inline]
     pub fn waited(&self, id: EntityId) -> Tsc {
-        self.table.slot(id).map_or(Tsc(0), |slot| slot.entity.lock().times.waited)
+        let Some(slot) = self.table.slot(id) else { return Tsc(0) };
+        let before = slot.entity.lock().times.waited;
+        before + slot.seat.uncounted().1
     }
 
     /// What became of a core; zeros if there is none of this number.

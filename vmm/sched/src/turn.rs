@@ -7,8 +7,8 @@ use crate::heap::{Entry, Reach};
 use crate::line::Line;
 use crate::queue::{Guests, Queue};
 use crate::scheduler::{Decision, Scheduler};
-use crate::spec::{Class, CoreId, EntityId, Weight};
-use crate::virtual_time::LONGEST_CHARGE;
+use crate::spec::{CoreId, EntityId};
+use crate::virtual_time::{LONGEST_CHARGE, Progress};
 use arch::Tsc;
 use core::sync::atomic::Ordering;
 
@@ -36,36 +36,32 @@ impl Queue {
         if self.guests != Guests::Settled || reach == Reach::Movable && !s.idle.is_empty() {
             return None;
         }
-        let grain = self.grain.max(current.pace.cost(current.used.min(s.turns.slice)));
+        // Whatever is to be noted of who comes or goes takes longer.
+        if !next.seat.is_settled_on(self.core) || !last.seat.is_settled_on(self.core) || next.owes() {
+            return None;
+        }
+        let grain = self.grain.max(current.pace().cost(current.used.min(s.turns.slice)));
         self.grain = grain - grain / 16;
-        current.store(&mut last.entity.lock(), now);
+        current.store(now);
         self.waiting.replace_first(Entry { key: current.progress.at, slot: last });
         if next.reach() != reach {
             self.exchange_movable(s, reach, next.reach());
         }
         self.times.switches += 1;
         self.last = next.id.0;
-        let mut entity = next.entity.lock();
-        let waited = entity.end_wait(now);
-        if entity.is_new_to(self.core) {
-            self.line.welcome(&s.table, self.core, next, &mut entity, waited);
-        }
-        let allowed = s.turns.turn(self.share, entity.weight, entity.class);
+        next.seat.end_wait(now);
+        let allowed = s.turns.turn(self.share, next.seat.weight(), next.seat.longest_turn());
         let turn = Turn { company: Company::Others, allowed, limit: s.turns.longest_charge };
-        let current = self.current.insert(Current::of(next, &entity, turn, now));
-        drop(entity);
-        let mut until = now + Tsc(current.allowed);
-        if next.owed.load(Ordering::Relaxed) != 0 {
-            current.pay(s.turns.longest_charge);
-            until = current.end(now);
-        }
-        self.promised = until.min(due);
+        let progress = next.seat.progress();
+        self.current = Some(Current::new(next, progress, turn, now));
+        let until = (now + Tsc(allowed)).min(due);
+        self.promised = until;
         // Nobody here has paid less than that.
         self.floor = self.floor.max(first.key);
-        front.show_running(current.progress.at, current.pace, now);
+        front.show_running(progress.at, next.seat.pace(), now);
         front.show_floor(self.floor);
         front.show_waiting(self.first_movable());
-        Some(Decision::Run { id: next.id, until: self.promised })
+        Some(Decision::Run { id: next.id, until })
     }
 
     #[cold]
@@ -119,17 +115,16 @@ impl Queue {
     }
 
     /// Ends the turn of the running entity, which has paid as much as who comes next or more, and begins that one's.
-    #[inline(always)]
     pub(crate) fn switch(&mut self, s: &Scheduler, now: Tsc) {
         let Some(current) = &self.current else { return };
         let entry = current.entry();
-        self.grain = self.grain.max(current.pace.cost(current.used.min(s.turns.slice)));
-        current.store(&mut current.slot.entity.lock(), now);
+        self.grain = self.grain.max(current.pace().cost(current.used.min(s.turns.slice)));
+        current.store(now);
+        current.store_budget(&mut current.slot.entity.lock());
         let Some(next) = self.waiting.replace_first(entry) else { return };
         self.times.switches += 1;
         if next.reach() != entry.reach() {
-            self.count_movable(s, entry.reach());
-            self.uncount_movable(s, next.reach());
+            self.exchange_movable(s, entry.reach(), next.reach());
         }
         self.start(s, next, now);
     }
@@ -138,14 +133,19 @@ impl Queue {
     fn start(&mut self, s: &Scheduler, entry: Entry, now: Tsc) {
         let slot = entry.slot;
         let mut entity = slot.entity.lock();
-        let waited = entity.end_wait(now);
+        let waited = slot.seat.end_wait(now);
         self.line.welcome(&s.table, self.core, slot, &mut entity, waited);
+        slot.seat.settle_on(self.core, &entity);
         self.grain -= self.grain / 16;
         self.last = slot.id.0;
-        let turn = self.turn_of(s, entity.weight, entity.class);
-        let current = self.current.insert(Current::of(slot, &entity, turn, now));
+        let turn = self.turn_of(s, slot);
+        let current = self.current.insert(Current::new(slot, slot.seat.progress(), turn, now));
+        if let Some(budget) = &entity.budget {
+            current.left = budget.left.max(1).unsigned_abs();
+            current.allow(turn.allowed);
+        }
         drop(entity);
-        if slot.owed.load(Ordering::Relaxed) != 0 {
+        if slot.owes() {
             current.pay(s.turns.longest_charge);
         }
         self.show_turn(s, now);
@@ -153,10 +153,11 @@ impl Queue {
 
     /// Lets the running entity go on for another turn.
     pub(crate) fn renew(&mut self, s: &Scheduler, now: Tsc) {
-        let Some(Current { weight, class, .. }) = self.current else { return };
-        let turn = self.turn_of(s, weight, class);
+        let Some(slot) = self.current.as_ref().map(|current| current.slot) else { return };
+        let turn = self.turn_of(s, slot);
         let Some(current) = &mut self.current else { return };
-        current.store(&mut current.slot.entity.lock(), now);
+        current.store(now);
+        current.store_budget(&mut slot.entity.lock());
         if current.left != ENDLESS {
             current.left = current.left.saturating_sub(current.used).max(1);
         }
@@ -179,23 +180,29 @@ impl Queue {
     /// Takes the running entity off the core and out of the queue, and returns it.
     pub(crate) fn stop_current(&mut self, s: &Scheduler, now: Tsc) -> Option<&'static Slot> {
         let current = self.current.take()?;
-        self.weight -= u64::from(current.weight.get());
+        let slot = current.slot;
+        self.weight -= slot.seat.weight();
         self.raise_floor(current.progress.at);
-        current.store(&mut current.slot.entity.lock(), now);
+        current.store(now);
+        {
+            let mut entity = slot.entity.lock();
+            current.store_budget(&mut entity);
+            slot.seat.leave(&mut entity);
+        }
         let front = s.front(self.core);
         front.show_nobody();
         front.show_floor(self.floor);
         self.show_load(s);
-        Some(current.slot)
+        Some(slot)
     }
 
     /// The next turn of the running entity.
     #[inline]
-    fn turn_of(&self, s: &Scheduler, weight: Weight, class: Class) -> Turn {
+    fn turn_of(&self, s: &Scheduler, slot: &Slot) -> Turn {
         if self.waiting.is_empty() {
             return Turn { company: Company::Nobody, allowed: ENDLESS, limit: LONGEST_CHARGE };
         }
-        let allowed = s.turns.turn(self.share, weight, class);
+        let allowed = s.turns.turn(self.share, slot.seat.weight(), slot.seat.longest_turn());
         Turn { company: Company::Others, allowed, limit: s.turns.longest_charge }
     }
 
@@ -203,7 +210,7 @@ impl Queue {
     #[inline]
     fn show_turn(&mut self, s: &Scheduler, now: Tsc) {
         let Some(current) = &self.current else { return };
-        let (at, pace) = (current.progress.at, current.pace);
+        let (at, pace) = (current.progress.at, current.pace());
         self.raise_floor(at);
         let front = s.front(self.core);
         front.show_running(at, pace, now);
@@ -243,33 +250,13 @@ impl Line {
     }
 }
 
-impl Entity {
-    /// Ends the time in which it waited, `now`, and returns how long that was.
-    #[inline(always)]
-    fn end_wait(&mut self, now: Tsc) -> Tsc {
-        let waited = now.since(self.since);
-        // A sum of spans of one clock: no longer than the clock has run.
-        self.times.waited.0 = self.times.waited.0.wrapping_add(waited.0);
-        waited
-    }
-
-    /// Whether it comes to `core` for the first time since it woke, or from another one.
-    #[inline(always)]
-    fn is_new_to(&self, core: CoreId) -> bool {
-        self.awaits == Awaits::FirstTurn || self.last_core != Some(core)
-    }
-}
-
 impl Current {
-    /// The one of `slot`, `entity`, as its turn begins.
+    /// The one of `slot`, which has come to `progress`, as its turn begins. It has no cap.
     #[inline(always)]
-    fn of(slot: &'static Slot, entity: &Entity, turn: Turn, now: Tsc) -> Self {
-        let mut current = Self {
+    const fn new(slot: &'static Slot, progress: Progress, turn: Turn, now: Tsc) -> Self {
+        Self {
             slot,
-            progress: entity.progress,
-            pace: entity.pace,
-            weight: entity.weight,
-            class: entity.class,
+            progress,
             stay: Stay::Welcome,
             company: turn.company,
             toll: Toll::Due,
@@ -278,20 +265,17 @@ impl Current {
             left: ENDLESS,
             charged_at: now,
             limit: turn.limit,
-        };
-        if let Some(budget) = &entity.budget {
-            current.left = budget.left.max(1).unsigned_abs();
-            current.allow(turn.allowed);
         }
-        current
     }
 
     /// Writes back what changed while it ran.
     #[inline(always)]
-    pub(crate) fn store(&self, entity: &mut Entity, now: Tsc) {
-        entity.progress = self.progress;
-        entity.since = now;
-        entity.times.ran.0 = entity.times.ran.0.wrapping_add(self.used);
+    pub(crate) fn store(&self, now: Tsc) {
+        self.slot.seat.end_turn(self.progress, self.used, now);
+    }
+
+    /// Writes back what its cap leaves it.
+    pub(crate) fn store_budget(&self, entity: &mut Entity) {
         if let Some(budget) = &mut entity.budget {
             budget.left = i64::try_from(self.left).unwrap_or(i64::MAX).saturating_sub_unsigned(self.used);
         }
@@ -301,7 +285,7 @@ impl Current {
     #[cold]
     fn pay(&mut self, longest: u64) {
         let owed = self.slot.owed.swap(0, Ordering::Relaxed);
-        self.progress.advance(owed.min(longest), self.pace);
+        self.progress.advance(owed.min(longest), self.pace());
         // The turn has begun and is not empty, but it may be short.
         self.allowed = self.allowed.saturating_add(owed);
         self.used = owed;

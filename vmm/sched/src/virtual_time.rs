@@ -48,6 +48,16 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
+    #[inline]
+    pub(crate) const fn from_parts(at: u64, rest: u32) -> Self {
+        Self { at, rest }
+    }
+
+    #[inline]
+    pub(crate) const fn parts(self) -> (u64, u32) {
+        (self.at, self.rest)
+    }
+
     /// Pays for `ticks`, which are at most [`LONGEST_CHARGE`].
     #[inline]
     pub(crate) const fn advance(&mut self, ticks: u64, pace: Pace) {
