@@ -204,11 +204,14 @@ impl<B: VcpuBackend> Vcpu<B> {
         &self.inbox
     }
 
-    /// The vCPU is about to run on a core, after it has waited `waited` ticks for cores in all of its life: steal time,
-    /// and what others asked of a processor that did not run. The backend must be loaded on this core.
+    /// The vCPU is about to run on a core: steal time, and what others asked of a processor that did not run. `waited` tells
+    /// how many ticks it has waited for cores in all of its life, if the guest wants to know. The backend must be loaded on
+    /// this core.
     #[inline]
-    pub fn scheduled_in<M: GuestMemory, P: Platform>(&mut self, vm: &Vm<M, P>, waited: Tsc) {
-        if self.paravirt.loaded(&vm.memory, vm.clock.span(waited)) == Loaded::FlushTlb {
+    pub fn scheduled_in<M: GuestMemory, P: Platform>(&mut self, vm: &Vm<M, P>, waited: impl FnOnce() -> Tsc) {
+        if !self.paravirt.counts_waits() {
+            self.paravirt.loaded_uncounted();
+        } else if self.paravirt.loaded(&vm.memory, vm.clock.span(waited())) == Loaded::FlushTlb {
             self.backend.flush_translations();
         }
         if self.paravirt.clock_is_stale(vm.tsc_agreement().generation()) {

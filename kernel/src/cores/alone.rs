@@ -7,7 +7,7 @@ use alloc::boxed::Box;
 use arch::Tsc;
 use core::sync::atomic::Ordering;
 use hal::vmx::VmxCpu;
-use sched::{CoreId, Decision, EntityId};
+use sched::{CoreId, Decision, EntityId, Turns};
 use turns::{Alarm, Alarms, Permit};
 use vmm::{Leave, RunState};
 
@@ -42,6 +42,7 @@ pub(crate) struct Core {
     here: CoreId,
     shared: &'static Shared,
     post: &'static Post,
+    turns: Turns<'static>,
     /// The vCPU whose VMCS and registers are on the core.
     loaded: Option<&'static Slot>,
     /// The timers of the vCPUs that went to sleep here.
@@ -61,6 +62,7 @@ impl Core {
             here,
             shared,
             post,
+            turns: shared.scheduler.turns_of(here).expect("cores that come up exist"),
             loaded: None,
             alarms: Alarms::new(MAX_VCPUS),
             look_ticks: hal::time::ticks(LOOK_US),
@@ -99,9 +101,12 @@ impl Core {
     /// One turn of whoever is due, until `until` at the latest; if nobody is, as `spare` says, a sleep until then.
     /// [`take_pending`](hal::percpu::PerCpu::take_pending) comes before the look at whatever else may keep it from
     /// sleeping.
-    #[inline]
+    // A function of its own, with all of a turn in it.
+    #[inline(never)]
     pub(crate) fn step(&mut self, until: Tsc, spare: Spare) {
         self.serve();
+        let parkings = self.shared.parkings();
+        self.post.forget_again();
         let now = hal::time::now();
         let mut asked = now;
         while let Some(alarm) = self.alarms.take_due(now.0) {
@@ -109,12 +114,11 @@ impl Core {
             if self.shared.slot(id).sleep_number() == alarm.sleep {
                 self.shared.wake_here(self.here, id, now);
             }
+            self.post.forget_again();
             asked = hal::time::now();
         }
         let until = until.min(Tsc(self.alarms.next()));
-        let parkings = self.shared.parkings();
-        self.post.forget_again();
-        let decision = self.shared.scheduler.pick(self.here, now);
+        let decision = self.turns.pick(now);
         let decided = hal::time::now();
         self.post.count_decision(decided.since(asked));
         self.shared.tell_cores();
@@ -135,8 +139,15 @@ impl Core {
     pub(crate) fn serve(&mut self) {
         hal::shootdown::serve();
         if self.post.take_release() {
-            self.unload();
+            self.give_up();
         }
+    }
+
+    /// Another core wants what is loaded here.
+    #[cold]
+    #[inline(never)]
+    fn give_up(&mut self) {
+        self.unload();
     }
 
     fn idle(&mut self, until: Tsc, now: Tsc) {
@@ -176,6 +187,7 @@ impl Core {
     }
 
     /// A turn of the vCPU that was picked, until `until` at the latest for other reasons of this core's.
+    #[inline(always)]
     fn turn(&mut self, pick: Pick, until: Tsc, now: Tsc) {
         let id = pick.id;
         let slot = self.shared.slot(id);
@@ -210,7 +222,7 @@ impl Core {
         slot.gate.end_turn();
         let end = hal::time::now();
         self.post.end_turn(end - now);
-        self.shared.scheduler.charge(self.here, id, end - now, end);
+        self.turns.charge(id, end - now, end);
         body.last_leave = leave;
         if body.outside.console.waiting() > 0 {
             self.shared.call_operator();
@@ -240,7 +252,7 @@ impl Core {
     }
 
     /// Puts the vCPU `id` on the core.
-    #[inline]
+    #[inline(always)]
     fn load(&mut self, pick: Pick, slot: &'static Slot, body: &mut Body) {
         self.unload();
         body.vcpu.backend_mut().vmcs_mut().load(&mut self.cpu);
@@ -249,8 +261,8 @@ impl Core {
         }
         slot.set_loaded_on(Some(self.here));
         self.loaded = Some(slot);
-        let waited = self.shared.scheduler.waited(pick.id);
-        body.vcpu.scheduled_in(&body.vm, waited);
+        let scheduler = &self.shared.scheduler;
+        body.vcpu.scheduled_in(&body.vm, || scheduler.waited(pick.id));
         self.post.count_switch(hal::time::now().since(pick.decided));
     }
 
@@ -272,7 +284,7 @@ impl Core {
     }
 
     /// Takes the vCPU that is on the core off it.
-    #[inline]
+    #[inline(always)]
     fn unload(&mut self) {
         let Some(slot) = self.loaded.take() else { return };
         let mut guard = slot.own_body();

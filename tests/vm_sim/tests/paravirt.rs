@@ -61,7 +61,7 @@ fn one_tsc_apart_ends_the_stable_mark_of_all() {
     machine.wrmsr(Msr::TSC, 7).expect("TSC");
     assert_eq!(machine.take_wakes(), [0]);
     machine.turn_to(0);
-    machine.vcpu.scheduled_in(&machine.vm, Tsc(0));
+    machine.vcpu.scheduled_in(&machine.vm, || Tsc(0));
     assert_eq!(flags(&machine, RECORD) & STABLE, 0);
 }
 
@@ -69,7 +69,7 @@ fn one_tsc_apart_ends_the_stable_mark_of_all() {
 fn steal_time_grows_with_the_wait_and_a_flush_is_carried_out() {
     let mut machine = Machine::default();
     machine.wrmsr(STEAL_TIME, RECORD | ENABLED).expect("offered");
-    machine.vcpu.scheduled_in(&machine.vm, Tsc(1_000));
+    machine.vcpu.scheduled_in(&machine.vm, || Tsc(1_000));
     let before = machine.vm.memory.read_u64(Gpa::new(RECORD)).expect("RAM");
     let leave = machine.play_until([Step::run(100)], machine.now() + Tsc(50));
     assert_eq!(leave, Leave::SliceEnd);
@@ -78,7 +78,7 @@ fn steal_time_grows_with_the_wait_and_a_flush_is_carried_out() {
     assert_eq!(read(&machine, RECORD + 16) & 0xff, 1, "marked as preempted");
     // Another processor asks for a flush instead of sending an IPI.
     machine.vm.memory.write(preempted, &[1 | 2]).expect("RAM");
-    machine.vcpu.scheduled_in(&machine.vm, Tsc(5_000));
+    machine.vcpu.scheduled_in(&machine.vm, || Tsc(5_000));
     assert_eq!(machine.cpu().flushes(), 1);
     assert_eq!(read(&machine, RECORD + 16) & 0xff, 0);
     let after = machine.vm.memory.read_u64(Gpa::new(RECORD)).expect("RAM");

@@ -7,7 +7,7 @@
 use crate::current::Toll;
 use crate::entity::{Awaits, Entity, Slot};
 use crate::heap::Entry;
-use crate::params::Turns;
+use crate::params::Lengths;
 use crate::queue::{Phase, Queue};
 use crate::scheduler::Scheduler;
 use crate::spec::Class;
@@ -63,7 +63,7 @@ impl Queue {
         }
         let entities = self.runnable() + 1;
         let weight = self.weight + u64::from(entity.weight.get());
-        let round = Turns::virtual_round(s.turns.share(entities, weight));
+        let round = Lengths::virtual_round(s.turns.share(entities, weight));
         self.meet(entity, arrival, round, now);
         match arrival {
             Arrival::Woken { .. } | Arrival::Released => entity.since = now,

@@ -82,6 +82,12 @@ impl Current {
         self.used >= self.allowed
     }
 
+    /// Whether it has a cap.
+    #[inline]
+    pub(crate) const fn is_capped(&self) -> bool {
+        self.left < ENDLESS
+    }
+
     /// Whether its cap is used up.
     #[inline]
     pub(crate) const fn is_spent(&self) -> bool {

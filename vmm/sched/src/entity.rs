@@ -4,7 +4,7 @@ use crate::budget::Budget;
 use crate::heap::Reach;
 use crate::line::Place;
 use crate::mask::CoreMask;
-use crate::params::Turns;
+use crate::params::Lengths;
 use crate::seat::Seat;
 use crate::spec::{AddError, Class, CoreId, EntityId, MAX_ENTITIES, Spec, Weight};
 use crate::times::Times;
@@ -180,8 +180,14 @@ impl Slot {
         if self.is_movable.load(Ordering::Relaxed) { Reach::Movable } else { Reach::Pinned }
     }
 
+    /// Whether one of the two may run on more than one core and the other may not.
+    #[inline]
+    pub(crate) fn differs_in_reach(&self, other: &Self) -> bool {
+        self.is_movable.load(Ordering::Relaxed) != other.is_movable.load(Ordering::Relaxed)
+    }
+
     /// Has `entity`, which is this one's, take over what `spec` says, on a host with the cores `existing`.
-    pub(crate) fn apply(&self, entity: &mut Entity, spec: &Spec, existing: CoreMask, turns: &Turns) {
+    pub(crate) fn apply(&self, entity: &mut Entity, spec: &Spec, existing: CoreMask, turns: &Lengths) {
         entity.apply(spec, existing, turns.period);
         self.seat.set_terms(entity, turns);
         self.is_movable.store(entity.cores.len() > 1, Ordering::Relaxed);

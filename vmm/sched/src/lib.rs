@@ -74,6 +74,6 @@ pub use administration::{Place, Saved};
 pub use exclusive::Exclusivity;
 pub use mask::{CoreMask, Cores, MAX_CORES};
 pub use params::Params;
-pub use scheduler::{Decision, Scheduler};
+pub use scheduler::{Decision, Scheduler, Turns};
 pub use spec::{AddError, Cap, Class, CoreId, EntityId, MAX_ENTITIES, RemoveError, SetError, Spec, Weight};
 pub use times::{CoreTimes, DELAY_BUCKETS, Histogram, Times};

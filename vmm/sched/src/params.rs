@@ -24,14 +24,14 @@ impl Params {
     /// with the round `R = max(slice, n * slice/8)` of the `n` entities that were runnable on its core at any time during
     /// the wait, itself among them. Time during which its cap holds it does not count.
     pub fn delay_bound(self, entities: u32) -> Tsc {
-        Tsc(6 * Turns::new(self).round(entities))
+        Tsc(6 * Lengths::new(self).round(entities))
     }
 
     /// The longest that an entity of the latency class that has not had its share waits for its first turn after it wakes,
     /// in ticks, beyond the way of the interrupt: `slice/32 + m * slice/8`, where `m` others of the latency class want the
     /// same core during the wait.
     pub fn latency_bound(self, others: u32) -> Tsc {
-        let turns = Turns::new(self);
+        let turns = Lengths::new(self);
         Tsc(turns.latency_guard + u64::from(others) * turns.granule)
     }
 }
@@ -39,12 +39,12 @@ impl Params {
 /// More entities than this are not on one core.
 const MOST: u64 = MAX_ENTITIES as u64;
 
-/// Binary places of [`Turns::share`].
+/// Binary places of [`Lengths::share`].
 const SHARE_PLACES: u32 = 16;
 
 /// [`Params`], worked out.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Turns {
+pub(crate) struct Lengths {
     /// The longest turn while others wait.
     pub(crate) slice: u64,
     /// What an average entity gets at a time when there are many, and the latency class at most.
@@ -62,7 +62,7 @@ pub(crate) struct Turns {
     pub(crate) longest_charge: u64,
 }
 
-impl Turns {
+impl Lengths {
     pub(crate) fn new(params: Params) -> Self {
         let slice = params.slice.0.clamp(1 << 10, 1 << 32);
         let period = match params.period.0 {

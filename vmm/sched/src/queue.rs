@@ -8,7 +8,7 @@ use crate::current::{Company, Current};
 use crate::front::NOBODY;
 use crate::heap::{Entry, Heap, Reach};
 use crate::line::Line;
-use crate::params::Turns;
+use crate::params::Lengths;
 use crate::scheduler::{Decision, Scheduler};
 use crate::spec::{CoreId, EntityId};
 use crate::times::CoreTimes;
@@ -74,7 +74,7 @@ pub(crate) struct Queue {
     pub(crate) guests: Guests,
     /// The number of who ran last.
     pub(crate) last: u32,
-    /// The part of a round that each weight gets: see [`crate::params::Turns::share`].
+    /// The part of a round that each weight gets: see [`crate::params::Lengths::share`].
     pub(crate) share: u64,
     pub(crate) times: CoreTimes,
     /// How many ever came.
@@ -198,7 +198,7 @@ impl Queue {
     /// A round of those that are here, in virtual time.
     #[inline]
     pub(crate) const fn virtual_round(&self) -> u64 {
-        Turns::virtual_round(self.share)
+        Lengths::virtual_round(self.share)
     }
 
     /// How far apart those who are here come as their turns follow each other, in virtual time.

@@ -5,7 +5,7 @@
 
 use crate::entity::{Awaits, Entity, Home, Slot};
 use crate::heap::Entry;
-use crate::params::Turns;
+use crate::params::Lengths;
 use crate::queue::{Guests, Phase, Queue};
 use crate::scheduler::Scheduler;
 use crate::spec::{CoreId, EntityId};
@@ -70,7 +70,7 @@ impl Queue {
     fn take_back(&mut self, s: &Scheduler, slot: &'static Slot, entity: &mut Entity, now: Tsc) -> Entry {
         self.weight = u64::from(entity.weight.get());
         self.share = s.turns.share(1, self.weight);
-        let round = Turns::virtual_round(self.share);
+        let round = Lengths::virtual_round(self.share);
         let credit = Self::credit(entity.class, round);
         entity.progress.clamp(self.floor.saturating_sub(credit), u64::MAX);
         self.floor = self.floor.min(entity.progress.at);

@@ -4,14 +4,14 @@ use crate::arrival::{Arrival, Call};
 use crate::entity::{Awaits, Home, Slot, Table};
 use crate::front::Front;
 use crate::mask::{CoreMask, MAX_CORES, SharedMask};
-use crate::params::{Params, Turns};
+use crate::params::{Lengths, Params};
 use crate::placement::Target;
 use crate::queue::{Phase, Queue};
 use crate::spec::{CoreId, EntityId, Spec};
 use crate::times::{CoreTimes, Times};
 use alloc::boxed::Box;
 use arch::Tsc;
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicBool, Ordering};
 use spin::{Mutex, MutexGuard};
 
 /// Who runs now.
@@ -59,7 +59,7 @@ pub(crate) struct Unit {
 /// waits for the few instructions that this takes, without a lock that the mover needs.
 #[derive(Debug)]
 pub struct Scheduler {
-    pub(crate) turns: Turns,
+    pub(crate) turns: Lengths,
     pub(crate) table: Table,
     units: Box<[Unit]>,
     pub(crate) administration: Mutex<Administration>,
@@ -73,6 +73,8 @@ pub struct Scheduler {
     pub(crate) owned: SharedMask,
     /// Cores that must be told to ask again: see [`Scheduler::take_kick`].
     kicks: SharedMask,
+    /// Whether there may be any.
+    is_kicking: AtomicBool,
 }
 
 /// What only administration looks at.
@@ -82,12 +84,39 @@ pub(crate) struct Administration {
     pub(crate) entities: usize,
 }
 
+/// The turns on one core: [`Scheduler::pick`] and [`Scheduler::charge`] for it.
+#[derive(Clone, Copy, Debug)]
+pub struct Turns<'a> {
+    scheduler: &'a Scheduler,
+    unit: &'a Unit,
+}
+
+impl Turns<'_> {
+    /// See [`Scheduler::pick`].
+    #[inline(always)]
+    pub fn pick(&self, now: Tsc) -> Decision {
+        let mut queue = self.unit.queue.lock();
+        match queue.proceed(self.scheduler, &self.unit.front, now) {
+            Some(decision) => decision,
+            None => self.scheduler.decide(queue, now),
+        }
+    }
+
+    /// See [`Scheduler::charge`].
+    #[inline]
+    pub fn charge(&self, id: EntityId, ran: Tsc, now: Tsc) {
+        if !self.unit.queue.lock().charge(self.scheduler, id, ran, now) {
+            self.scheduler.charge_later(id, ran);
+        }
+    }
+}
+
 impl Scheduler {
     /// A scheduler without entities for at most [`MAX_CORES`] cores, all offline.
     pub fn new(cores: u32, params: Params) -> Self {
         let unit = |core| Unit { queue: Mutex::new(Queue::new(core)), front: Front::default() };
         Self {
-            turns: Turns::new(params),
+            turns: Lengths::new(params),
             table: Table::new(),
             units: (0..cores.min(MAX_CORES)).map(CoreId).map(unit).collect(),
             administration: Mutex::new(Administration::default()),
@@ -96,6 +125,7 @@ impl Scheduler {
             waiting: SharedMask::default(),
             owned: SharedMask::default(),
             kicks: SharedMask::default(),
+            is_kicking: AtomicBool::new(false),
         }
     }
 
@@ -124,27 +154,23 @@ impl Scheduler {
         kick
     }
 
+    /// The turns on `core`, for a core that keeps it: what it does at each turn. `None` if there is no such core.
+    pub fn turns_of(&self, core: CoreId) -> Option<Turns<'_>> {
+        Some(Turns { scheduler: self, unit: self.unit(core)? })
+    }
+
     /// Who runs on `core` from `now` on. Who ran there before waits, unless it is the same; it may be moved to another
     /// core. Look for cores to tell ([`Self::take_kick`]) afterwards.
-    #[inline]
     pub fn pick(&self, core: CoreId, now: Tsc) -> Decision {
-        let Some(unit) = self.unit(core) else { return Decision::Idle { until: Tsc::NEVER } };
-        let mut queue = unit.queue.lock();
-        match queue.proceed(self, &unit.front, now) {
-            Some(decision) => decision,
-            None => self.decide(queue, now),
-        }
+        self.turns_of(core).map_or(Decision::Idle { until: Tsc::NEVER }, |turns| turns.pick(now))
     }
 
     /// Accounts for `ran` ticks that an entity ran on `core` up to `now`. It need not run any more.
-    #[inline]
     pub fn charge(&self, core: CoreId, id: EntityId, ran: Tsc, now: Tsc) {
-        if let Some(unit) = self.unit(core)
-            && unit.queue.lock().charge(self, id, ran, now)
-        {
-            return;
+        match self.turns_of(core) {
+            Some(turns) => turns.charge(id, ran, now),
+            None => self.charge_later(id, ran),
         }
-        self.charge_later(id, ran);
     }
 
     /// Makes an entity, running or not, wait for [`Self::wake`]. `core` is the one that calls. Nothing happens when the
@@ -185,10 +211,17 @@ impl Scheduler {
     /// waits elsewhere while it idles. Call it after every other call until there is none; it costs next to nothing then.
     #[inline]
     pub fn take_kick(&self) -> Option<CoreId> {
-        if self.kicks.is_empty() {
-            return None;
-        }
-        self.kicks.load().iter().find(|core| self.kicks.remove(*core))
+        if self.is_kicking.load(Ordering::Relaxed) { self.find_kick() } else { None }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn find_kick(&self) -> Option<CoreId> {
+        // First it is said that there are none, then they are looked for: who adds one does it the other way round.
+        self.is_kicking.store(false, Ordering::SeqCst);
+        let core = self.kicks.load().iter().find(|core| self.kicks.remove(*core))?;
+        self.is_kicking.store(true, Ordering::SeqCst);
+        Some(core)
     }
 
     /// What became of an entity, `None` if there is none of this number.
@@ -258,6 +291,7 @@ impl Scheduler {
     /// Has a core told to ask again.
     pub(crate) fn kick(&self, core: CoreId) {
         self.kicks.insert(core);
+        self.is_kicking.store(true, Ordering::SeqCst);
     }
 
     #[cold]

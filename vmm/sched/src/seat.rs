@@ -5,7 +5,7 @@
 //! were counted meanwhile are added to the others then, or when somebody asks.
 
 use crate::entity::Entity;
-use crate::params::Turns;
+use crate::params::Lengths;
 use crate::spec::CoreId;
 use crate::virtual_time::{Pace, Progress};
 use arch::Tsc;
@@ -52,7 +52,7 @@ impl Seat {
     }
 
     /// Takes over what the entity was told.
-    pub(crate) fn set_terms(&self, entity: &Entity, turns: &Turns) {
+    pub(crate) fn set_terms(&self, entity: &Entity, turns: &Lengths) {
         self.pace.store(entity.pace.bits(), Ordering::Relaxed);
         self.weight.store(entity.weight.get(), Ordering::Relaxed);
         self.longest.store(turns.longest(entity.class), Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! Turns on a core.
+//! Lengths on a core.
 
 use crate::current::{Company, Current, ENDLESS, Stay, Toll};
 use crate::entity::{Awaits, Entity, Slot, Table};
@@ -28,24 +28,23 @@ impl Queue {
         }
         let first = self.waiting.first()?;
         let is_next = first.key <= current.progress.at && first.key <= self.seen;
-        if !is_next || now >= self.look_at || now >= self.line.due || current.is_spent() {
+        if !is_next || now >= self.look_at || now >= self.line.due || current.is_capped() {
             return None;
         }
         let (last, next) = (current.slot, first.slot);
-        let reach = last.reach();
-        if self.guests != Guests::Settled || reach == Reach::Movable && !s.idle.is_empty() {
+        if self.guests != Guests::Settled || last.reach() == Reach::Movable && !s.idle.is_empty() {
             return None;
         }
         // Whatever is to be noted of who comes or goes takes longer.
-        if !next.seat.is_settled_on(self.core) || !last.seat.is_settled_on(self.core) || next.owes() {
+        if !next.seat.is_settled_on(self.core) || next.owes() {
             return None;
         }
         let grain = self.grain.max(current.pace().cost(current.used.min(s.turns.slice)));
         self.grain = grain - grain / 16;
         current.store(now);
         self.waiting.replace_first(Entry { key: current.progress.at, slot: last });
-        if next.reach() != reach {
-            self.exchange_movable(s, reach, next.reach());
+        if next.differs_in_reach(last) {
+            self.exchange_movable(s, last.reach(), next.reach());
         }
         self.times.switches += 1;
         self.last = next.id.0;

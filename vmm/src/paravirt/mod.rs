@@ -149,7 +149,20 @@ impl Paravirt {
         self.steal_time.loaded(memory, waited)
     }
 
+    /// Whether the guest wants to know how long it waits for cores.
+    #[inline]
+    pub const fn counts_waits(&self) -> bool {
+        self.steal_time.is_on()
+    }
+
+    /// In place of [`Self::loaded`] while nobody wants to know how long the vCPU has waited.
+    #[inline]
+    pub const fn loaded_uncounted(&mut self) {
+        self.steal_time.forget_waits();
+    }
+
     /// The vCPU left its core. Nothing of its guest may run until [`Self::loaded`].
+    #[inline]
     pub fn descheduled<M: GuestMemory>(&mut self, memory: &M, why: Departure) {
         match why {
             Departure::Preempted => self.steal_time.preempted(memory),

@@ -28,22 +28,32 @@ pub(super) struct StealTime {
     waited: Nanos,
     /// How much of that the guest was told, or is not to be.
     told: Nanos,
+    /// Turns began without its being said how long the vCPU had waited: what it waited until the next one that says so is
+    /// not the guest's business.
+    is_uncounted: bool,
 }
 
 impl StealTime {
     /// Off.
     pub(super) const fn new() -> Self {
-        Self { register: 0, presence: Presence::Present, waited: Nanos(0), told: Nanos(0) }
+        Self {
+            register: 0,
+            presence: Presence::Present,
+            waited: Nanos(0),
+            told: Nanos(0),
+            is_uncounted: false,
+        }
     }
 
     /// INIT: off, and what was waited so far is forgotten.
     pub(super) const fn reset(&mut self) {
-        *self = Self { waited: self.waited, told: self.waited, ..Self::new() };
+        *self =
+            Self { waited: self.waited, told: self.waited, is_uncounted: self.is_uncounted, ..Self::new() };
     }
 
     /// A saved vCPU goes on, with what it has waited in its life here.
     pub(super) const fn restored(register: u64, presence: Presence, waited: Nanos) -> Self {
-        Self { register, presence, waited, told: waited }
+        Self { register, presence, waited, told: waited, is_uncounted: false }
     }
 
     /// Whether the register may hold `value`.
@@ -71,6 +81,9 @@ impl StealTime {
     #[inline]
     pub(super) fn loaded<M: GuestMemory>(&mut self, memory: &M, waited: Nanos) -> Loaded {
         self.waited = waited;
+        if core::mem::take(&mut self.is_uncounted) {
+            self.told = waited;
+        }
         match self.record() {
             Some(gpa) if self.presence == Presence::Preempted || self.told != waited => {
                 self.update(gpa, memory)
@@ -79,7 +92,20 @@ impl StealTime {
         }
     }
 
+    /// Whether there is to be a record.
+    #[inline]
+    pub(super) const fn is_on(&self) -> bool {
+        self.register & ENABLED != 0
+    }
+
+    /// The vCPU is about to run, and nobody wants to know how long it has waited.
+    #[inline]
+    pub(super) const fn forget_waits(&mut self) {
+        self.is_uncounted = true;
+    }
+
     /// The vCPU left its core, which it still wants.
+    #[inline]
     pub(super) fn preempted<M: GuestMemory>(&mut self, memory: &M) {
         if let Some(gpa) = self.record()
             && self.presence == Presence::Present

@@ -101,7 +101,7 @@ impl SwitchedState {
     }
 
     /// Takes the state out of this CPU's registers.
-    #[inline]
+    #[inline(always)]
     pub(super) fn capture(&mut self, left: &mut LeftBehind) {
         self.capture_vectors(self.xcr0);
         if core::mem::take(&mut self.is_changed) {
@@ -116,7 +116,7 @@ impl SwitchedState {
     }
 
     /// Puts the state into this CPU's registers, where it finds what was `left`.
-    #[inline]
+    #[inline(always)]
     pub(super) fn install(&self, left: &mut LeftBehind) {
         self.install_vectors(self.xsave_mask);
         let ([a, b, c, d], [e, f, g, h]) = (self.msrs, left.msrs);

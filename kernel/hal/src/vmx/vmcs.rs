@@ -102,7 +102,7 @@ impl Vmcs {
     ///
     /// # Panics
     /// If it is loaded, or another one is loaded on `cpu`: its guest's registers would be lost.
-    #[inline]
+    #[inline(always)]
     pub fn load(&mut self, cpu: &mut VmxCpu) {
         assert!(cpu.current == 0, "the VMCS at {:#x} is still loaded", cpu.current);
         assert!(self.activity == Activity::Away, "a VMCS is loaded once");
@@ -122,7 +122,7 @@ impl Vmcs {
     ///
     /// # Panics
     /// If it is not loaded on `cpu`.
-    #[inline]
+    #[inline(always)]
     pub fn unload(&mut self, cpu: &mut VmxCpu) {
         assert!(
             self.is_loaded() && cpu.current == self.region.hpa().get(),
