@@ -34,7 +34,7 @@ const WARM_UP: u64 = 4;
 /// Rounds of a waiting loop before an interrupt is given up.
 const PATIENCE: u64 = 10_000_000;
 /// Ticks of sleep before the first figure: a hypervisor may still be busy with the start of this guest.
-const SETTLE: u64 = 100_000_000;
+const SETTLE: u64 = 5_000_000;
 
 /// Measures and prints everything.
 pub(super) fn bench() -> Verdict {
