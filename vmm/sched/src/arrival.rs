@@ -195,6 +195,7 @@ impl Queue {
             }
         }
         self.current = None;
+        self.last = slot.id.0;
         self.weight -= weight;
         // It asks just now: it need not be told to.
         let _ = self.hold(slot, &mut entity, now);

@@ -8,9 +8,33 @@ use crate::heap::Reach;
 use crate::mask::CoreMask;
 use crate::queue::{Guests, Queue};
 use crate::scheduler::{Decision, Scheduler, Waking};
-use crate::spec::CoreId;
+use crate::spec::{CoreId, EntityId};
 use arch::Tsc;
 use spin::MutexGuard;
+
+/// A [`Decision`] that fits two registers: the number of who runs, and until when.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Answer(u32, u64);
+
+/// In place of a number: the core idles.
+const NOBODY: u32 = u32::MAX;
+
+impl Answer {
+    const fn of(decision: Decision) -> Self {
+        match decision {
+            Decision::Run { id, until } => Self(id.0, until.0),
+            Decision::Idle { until } => Self(NOBODY, until.0),
+        }
+    }
+
+    #[inline]
+    pub(crate) const fn decision(self) -> Decision {
+        match self {
+            Self(NOBODY, until) => Decision::Idle { until: Tsc(until) },
+            Self(id, until) => Decision::Run { id: EntityId(id), until: Tsc(until) },
+        }
+    }
+}
 
 /// How many of those who wait are offered to cores that idle.
 const OFFERED: usize = 8;
@@ -18,7 +42,12 @@ const OFFERED: usize = 8;
 impl Scheduler {
     /// Ends the turn of the running entity, if there is one, and begins the next, with all that there may be to do.
     #[inline(never)]
-    pub(crate) fn decide<'a>(&'a self, mut queue: MutexGuard<'a, Queue>, now: Tsc) -> Decision {
+    pub(crate) fn decide<'a>(&'a self, queue: MutexGuard<'a, Queue>, now: Tsc) -> Answer {
+        Answer::of(self.decide_all(queue, now))
+    }
+
+    #[inline]
+    fn decide_all<'a>(&'a self, mut queue: MutexGuard<'a, Queue>, now: Tsc) -> Decision {
         if queue.guests == Guests::Unsettled {
             let core = queue.core;
             queue.guests = Guests::Settled;

@@ -12,7 +12,7 @@ use crate::virtual_time::{LONGEST_CHARGE, Pace, Progress};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use arch::Tsc;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use spin::{Mutex, Once};
 
 /// Where an entity is.
@@ -108,8 +108,8 @@ pub(crate) struct Slot {
     /// What it was told, `None` when there is no entity. Held by whoever wakes, blocks, changes or removes it.
     pub(crate) control: Mutex<Option<Spec>>,
     home: AtomicU32,
-    /// Whether it may run on more than one core. Changed under the lock of the queue where the entity is.
-    is_movable: AtomicBool,
+    /// A [`Reach`]. Changed under the lock of the queue where the entity is.
+    reach: AtomicU32,
     /// Ticks that it ran but that could not be charged to it while it ran.
     pub(crate) owed: AtomicU64,
     /// Where it stands among those who wait for their first turn.
@@ -117,6 +117,9 @@ pub(crate) struct Slot {
     pub(crate) seat: Seat,
     pub(crate) entity: Mutex<Entity>,
 }
+
+const PINNED: u32 = 0;
+const MOVABLE: u32 = 1;
 
 const ABSENT: u32 = u32::MAX;
 const ASLEEP: u32 = u32::MAX - 1;
@@ -151,7 +154,7 @@ impl Slot {
             id,
             control: Mutex::new(None),
             home: AtomicU32::new(ABSENT),
-            is_movable: AtomicBool::new(true),
+            reach: AtomicU32::new(MOVABLE),
             owed: AtomicU64::new(0),
             place: Place::default(),
             seat: Seat::new(),
@@ -177,20 +180,21 @@ impl Slot {
 
     #[inline]
     pub(crate) fn reach(&self) -> Reach {
-        if self.is_movable.load(Ordering::Relaxed) { Reach::Movable } else { Reach::Pinned }
+        if self.reach.load(Ordering::Relaxed) == MOVABLE { Reach::Movable } else { Reach::Pinned }
     }
 
     /// Whether one of the two may run on more than one core and the other may not.
     #[inline]
     pub(crate) fn differs_in_reach(&self, other: &Self) -> bool {
-        self.is_movable.load(Ordering::Relaxed) != other.is_movable.load(Ordering::Relaxed)
+        self.reach.load(Ordering::Relaxed) != other.reach.load(Ordering::Relaxed)
     }
 
     /// Has `entity`, which is this one's, take over what `spec` says, on a host with the cores `existing`.
     pub(crate) fn apply(&self, entity: &mut Entity, spec: &Spec, existing: CoreMask, turns: &Lengths) {
         entity.apply(spec, existing, turns.period);
         self.seat.set_terms(entity, turns);
-        self.is_movable.store(entity.cores.len() > 1, Ordering::Relaxed);
+        let reach = if entity.cores.len() > 1 { MOVABLE } else { PINNED };
+        self.reach.store(reach, Ordering::Relaxed);
     }
 
     /// Where it is, once it is not on its way. Who holds its control lock finds it there until others move it.

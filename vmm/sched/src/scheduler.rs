@@ -98,7 +98,7 @@ impl Turns<'_> {
         let mut queue = self.unit.queue.lock();
         match queue.proceed(self.scheduler, &self.unit.front, now) {
             Some(decision) => decision,
-            None => self.scheduler.decide(queue, now),
+            None => self.scheduler.decide(queue, now).decision(),
         }
     }
 

@@ -26,37 +26,36 @@ impl Queue {
             current.charged_at = now;
             return Some(self.promise(now, due));
         }
+        let (last, at, used) = (current.slot, current.progress.at, current.used);
+        let is_special = current.is_capped() || current.company == Company::Nobody;
         let first = self.waiting.first()?;
-        let is_next = first.key <= current.progress.at && first.key <= self.seen;
-        if !is_next || now >= self.look_at || now >= self.line.due || current.is_capped() {
+        let is_next = first.key <= at && first.key <= self.seen;
+        if !is_next || now >= self.look_at || now >= self.line.due || is_special {
             return None;
         }
-        let (last, next) = (current.slot, first.slot);
         if self.guests != Guests::Settled || last.reach() == Reach::Movable && !s.idle.is_empty() {
             return None;
         }
-        // Whatever is to be noted of who comes or goes takes longer.
-        if !next.seat.is_settled_on(self.core) || next.owes() {
+        // Whatever is to be noted of who comes takes longer.
+        let next = first.slot;
+        if !next.seat.is_settled_on(self.core) || next.owes() || next.differs_in_reach(last) {
             return None;
         }
-        let grain = self.grain.max(current.pace().cost(current.used.min(s.turns.slice)));
-        self.grain = grain - grain / 16;
-        current.store(now);
-        self.waiting.replace_first(Entry { key: current.progress.at, slot: last });
-        if next.differs_in_reach(last) {
-            self.exchange_movable(s, last.reach(), next.reach());
-        }
+        self.waiting.exchange_first(Entry { key: at, slot: last });
         self.times.switches += 1;
-        self.last = next.id.0;
-        next.seat.end_wait(now);
-        let allowed = s.turns.turn(self.share, next.seat.weight(), next.seat.longest_turn());
-        let turn = Turn { company: Company::Others, allowed, limit: s.turns.longest_charge };
-        let progress = next.seat.progress();
-        self.current = Some(Current::new(next, progress, turn, now));
-        let until = (now + Tsc(allowed)).min(due);
-        self.promised = until;
+        let grain = self.grain.max(last.seat.pace().cost(used.min(s.turns.slice)));
+        self.grain = grain - grain / 16;
         // Nobody here has paid less than that.
         self.floor = self.floor.max(first.key);
+        last.seat.end_turn(current.progress, used, now);
+        next.seat.end_wait(now);
+        let allowed = s.turns.turn(self.share, next.seat.weight(), next.seat.longest_turn());
+        let progress = next.seat.progress();
+        // As those before it: all that is not said here is the same.
+        (current.slot, current.progress, current.used) = (next, progress, 0);
+        (current.allowed, current.charged_at) = (allowed, now);
+        let until = (now + Tsc(allowed)).min(due);
+        self.promised = until;
         front.show_running(progress.at, next.seat.pace(), now);
         front.show_floor(self.floor);
         front.show_waiting(self.first_movable());
@@ -136,7 +135,6 @@ impl Queue {
         self.line.welcome(&s.table, self.core, slot, &mut entity, waited);
         slot.seat.settle_on(self.core, &entity);
         self.grain -= self.grain / 16;
-        self.last = slot.id.0;
         let turn = self.turn_of(s, slot);
         let current = self.current.insert(Current::new(slot, slot.seat.progress(), turn, now));
         if let Some(budget) = &entity.budget {
@@ -180,6 +178,7 @@ impl Queue {
     pub(crate) fn stop_current(&mut self, s: &Scheduler, now: Tsc) -> Option<&'static Slot> {
         let current = self.current.take()?;
         let slot = current.slot;
+        self.last = slot.id.0;
         self.weight -= slot.seat.weight();
         self.raise_floor(current.progress.at);
         current.store(now);
