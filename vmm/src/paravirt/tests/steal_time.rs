@@ -40,6 +40,19 @@ fn time_waited_since_registration_is_added_up() {
 }
 
 #[test]
+fn what_was_waited_while_nobody_counted_is_not_told() {
+    let (memory, mut paravirt) = (memory(), paravirt());
+    assert!(!paravirt.counts_waits());
+    paravirt.loaded_uncounted();
+    set(&mut paravirt, STEAL_TIME, RECORD | 1, &memory);
+    assert!(paravirt.counts_waits());
+    for (waited, expected) in [(9000, 0), (9200, 200)] {
+        assert_eq!(paravirt.loaded(&memory, Nanos(waited)), Loaded::Ready);
+        assert_eq!(steal(&memory), expected);
+    }
+}
+
+#[test]
 fn the_sum_survives_a_vcpu_that_is_taken_out_and_put_back() {
     let (memory, mut paravirt) = (memory(), paravirt());
     set(&mut paravirt, STEAL_TIME, RECORD | 1, &memory);

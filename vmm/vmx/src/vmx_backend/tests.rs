@@ -23,6 +23,25 @@ fn the_guest_sees_its_own_cr0_and_the_processor_sees_ne() {
 }
 
 #[test]
+fn registers_that_stay_in_the_processor_take_what_wrmsr_takes() {
+    let mut backend = backend();
+    let kernel = 0xffff_8000_0000_1000;
+    for (msr, value) in
+        [(Msr::STAR, u64::MAX), (Msr::LSTAR, kernel), (Msr::CSTAR, kernel), (Msr::FMASK, 0x4_7700)]
+    {
+        assert!(backend.write_msr(msr, value), "{msr}");
+    }
+    let live = backend.vmcs().live;
+    assert_eq!((live.star, live.lstar, live.cstar, live.fmask), (u64::MAX, kernel, kernel, 0x4_7700));
+    for (msr, value) in
+        [(Msr::LSTAR, 1 << 47), (Msr::CSTAR, 1 << 63), (Msr::FMASK, 1 << 32), (Msr::TSC_AUX, 1 << 32)]
+    {
+        assert!(!backend.write_msr(msr, value), "{msr}");
+    }
+    assert_eq!(backend.vmcs().live, live);
+}
+
+#[test]
 fn the_guest_does_not_see_vmxe() {
     let mut backend = backend();
     backend.set_cr4(Cr4Flags::PAGE_SIZE_EXTENSION);
