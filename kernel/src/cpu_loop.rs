@@ -4,7 +4,7 @@ use crate::boot_archive::Files;
 use crate::cores::{self, Spare, Status};
 use crate::cycle_test::Cycles;
 use crate::operator::Operator;
-use crate::terminal_line::{BACKLOG, Line};
+use crate::terminal_line::Line;
 use crate::vm::{Fleet, Next};
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -16,6 +16,8 @@ use monitor::{Control, Focus, Terminal};
 /// While bytes wait for the serial line, it is looked at this often, in microseconds: a FIFO of 16 bytes takes
 /// 1,389 at 115,200 bit/s.
 const LINE_POLL_US: u64 = 1_200;
+/// The most bytes of a guest's output that are taken at a time.
+const OUTPUT_BYTES: usize = 512;
 /// The log is drawn on the screen for this long at a time, in microseconds, ...
 const PAINT_US: u64 = 100;
 /// ... and guests have the core for this long in between; less if they leave it idle.
@@ -196,9 +198,12 @@ impl Desk {
         for index in 0..operator.fleet.guests().len() {
             let name = Some(operator.fleet.config(index).name.as_str());
             let is_shown = terminal.focus() == Focus::Guest && terminal.attached() == name;
-            let room = if is_shown { line.room() } else { BACKLOG };
+            let room = if is_shown { line.room().min(OUTPUT_BYTES) } else { OUTPUT_BYTES };
             let show = |name: &str, bytes: &[u8]| terminal.guest_output(name, bytes, line);
-            operator.fleet.drain_console(index, room, now, show);
+            if operator.fleet.drain_console(index, room, now, show) == OUTPUT_BYTES {
+                // There may be more, and other guests have a turn first.
+                operator.fleet.core.shared().call_operator();
+            }
         }
     }
 

@@ -1,5 +1,7 @@
 //! The screen as bytes: bounds-checked writes into the frame buffer that the boot loader left.
 
+use core::arch::asm;
+
 use arch::Hpa;
 use bootloader_api::info::FrameBufferInfo;
 
@@ -47,6 +49,26 @@ impl Framebuffer {
     /// How a pixel's bytes make its colour.
     pub fn pixel_format(&self) -> PixelFormat {
         self.info.pixel_format
+    }
+
+    /// Makes `length` bytes at `offset` black; what would lie outside is left out.
+    pub fn clear(&mut self, offset: usize, length: usize) {
+        let length = length.min(self.info.byte_len.saturating_sub(offset));
+        let start: *mut u8 = core::ptr::with_exposed_provenance_mut(self.base.wrapping_add(offset));
+        // SAFETY: inside the mapped frame buffer, which nobody else writes; the direction flag is clear by the calling
+        // convention.
+        unsafe {
+            asm!(
+                "rep stosq",
+                "mov rcx, {rest}",
+                "rep stosb",
+                rest = in(reg) length % 8,
+                inout("rcx") length / 8 => _,
+                inout("rdi") start => _,
+                in("rax") 0_u64,
+                options(nostack, preserves_flags),
+            );
+        }
     }
 
     /// Writes `bytes` at `offset`; what would lie outside is not written.

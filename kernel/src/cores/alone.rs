@@ -146,6 +146,14 @@ impl Core {
         }
     }
 
+    /// The core has other work for a while: who runs here need not wait for that if another core idles.
+    pub(crate) fn step_aside(&mut self) {
+        if self.shared.scheduler.step_aside(self.here, hal::time::now()) {
+            self.unload();
+        }
+        self.shared.tell_cores();
+    }
+
     /// Does what other cores may be waiting for. Called before each turn, and all the while that this core waits.
     #[inline]
     pub(crate) fn serve(&mut self) {

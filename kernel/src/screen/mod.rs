@@ -63,18 +63,12 @@ impl TextConsole {
     fn next_row(&mut self) {
         self.column = 0;
         self.row = (self.row + 1) % self.rows;
-        self.clear_row(self.row);
         self.clear_row((self.row + 1) % self.rows);
     }
 
     fn clear_row(&mut self, row: usize) {
-        const ZEROS: [u8; 256] = [0; 256];
         let row_bytes = HEIGHT * self.framebuffer.row_bytes();
-        let start = row * row_bytes;
-        for offset in (start..start + row_bytes).step_by(ZEROS.len()) {
-            let length = ZEROS.len().min(start + row_bytes - offset);
-            self.framebuffer.write(offset, &ZEROS[..length]);
-        }
+        self.framebuffer.clear(row * row_bytes, row_bytes);
     }
 
     fn draw(&mut self, character: char) {

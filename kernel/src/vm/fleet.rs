@@ -165,6 +165,7 @@ impl Fleet {
         let guest = &mut guests[index];
         let Phase::Starting(build) = &mut guest.phase else { return false };
         let ids: Box<[EntityId]> = build.ids().into();
+        core.step_aside();
         let result = match build.step(core, &guest.config, files) {
             Ok(Built::Going) => return true,
             Ok(Built::Done { ids, bodies }) => {
@@ -280,6 +281,7 @@ impl Fleet {
         let Self { core, guests, .. } = self;
         let guest = &mut guests[index];
         let machine = guest.take_machine()?;
+        core.step_aside();
         machine.park(core);
         let name = guest.config.name.clone();
         report::ended(&name, &machine, vcpu, reason, core);
@@ -305,16 +307,17 @@ impl Fleet {
         self.guests[index].machine().map_or(bytes.len(), |machine| machine.type_in(bytes, now))
     }
 
-    /// Calls `show` with the name of the guest at `index` and what it has printed, as much as `room` bytes.
+    /// Calls `show` with the name of the guest at `index` and what it has printed, as much as `room` bytes. Returns how
+    /// many there were.
     pub(crate) fn drain_console(
         &self,
         index: usize,
         room: usize,
         now: Tsc,
         mut show: impl FnMut(&str, &[u8]),
-    ) {
+    ) -> usize {
         let guest = &self.guests[index];
-        let Some(machine) = guest.machine() else { return };
+        let Some(machine) = guest.machine() else { return 0 };
         let mut shown = 0;
         let mut piece = [0; 256];
         while shown < room {
@@ -335,6 +338,7 @@ impl Fleet {
         if shown > 0 {
             machine.touch_console(now);
         }
+        shown
     }
 
     /// Goes on with what takes time: machines that are being built, restarts that are due. Returns when to look again.

@@ -29,6 +29,7 @@ impl Pace {
         let now = hal::time::now();
         if now.since(self.since) >= hal::time::ticks(STRETCH_US) {
             core.step(now + hal::time::ticks(TURN_US), Spare::Return);
+            core.step_aside();
             self.since = hal::time::now();
         }
     }

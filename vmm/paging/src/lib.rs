@@ -62,6 +62,11 @@ pub trait TableMemory {
         self.write(table, index, old & !bits);
         old
     }
+
+    /// Whether all tables go back when this is dropped, so that nobody needs to look for each.
+    fn frees_all(&self) -> bool {
+        false
+    }
 }
 
 /// Tables may be lent: the engine then works on memory that its owner gets back.

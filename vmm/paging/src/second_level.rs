@@ -365,6 +365,9 @@ impl<F: EntryFormat, T: TableMemory> SecondLevel<F, T> {
 
 impl<F: EntryFormat, T: TableMemory> Drop for SecondLevel<F, T> {
     fn drop(&mut self) {
+        if self.memory.frees_all() {
+            return;
+        }
         let debt = self.clear();
         // Nobody enters with these tables any more (see the struct), so nothing is left to flush.
         self.settle(debt, |_| {});

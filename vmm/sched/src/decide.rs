@@ -133,7 +133,7 @@ impl Scheduler {
 
     /// Tells cores that idle of those who wait here.
     #[cold]
-    fn offer_all(&self, queue: &Queue) {
+    pub(crate) fn offer_all(&self, queue: &Queue) {
         for entry in queue.waiting.entries().iter().take(OFFERED) {
             self.offer_entity(entry.slot);
         }

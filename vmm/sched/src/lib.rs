@@ -4,7 +4,8 @@
 //! # Use
 //! Each core asks [`Scheduler::pick`] whom to run, accounts for it with [`Scheduler::charge`] and says with
 //! [`Scheduler::block`] when it sleeps. Any core wakes entities with [`Scheduler::wake`], and interrupts the core that this
-//! returns so that it asks again; a core that is about to ask anyway may use [`Scheduler::wake_here`]. After every call [`Scheduler::take_kick`] names further cores to interrupt. Spurious
+//! returns so that it asks again; a core that is about to ask anyway may use [`Scheduler::wake_here`]. After every call [`Scheduler::take_kick`] names further cores to interrupt. A core
+//! that is about to do something else says so with [`Scheduler::step_aside`]. Spurious
 //! wake-ups, late charges and clocks that differ a little between cores do no harm.
 //!
 //! # How it decides
@@ -44,6 +45,7 @@
 
 extern crate alloc;
 
+mod absence;
 mod administration;
 mod arrival;
 mod balance;

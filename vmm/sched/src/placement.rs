@@ -23,8 +23,8 @@ impl Scheduler {
     }
 
     /// The core for an entity that is in no queue: its last core if that idles, else any that idles, which is told to
-    /// nobody else then; else its last core if it would be next there, else another where it would be next, else the one
-    /// with the least weight. `None` if none of its cores is online.
+    /// nobody else then; else one where nobody is; else its last core if it would be next there, else another where it
+    /// would be next, else the one with the least weight. `None` if none of its cores is online.
     pub(crate) fn choose(&self, entity: &Entity, allowed: CoreMask, now: Tsc) -> Option<Target> {
         let last = entity.last_core.unwrap_or(CoreId(0));
         let idle = self.idle.load().and(allowed);
@@ -46,7 +46,9 @@ impl Scheduler {
             if front.waiting_at() != NOBODY {
                 others = others.min(front.floor());
             }
-            let score = if core == last && at < stands_at {
+            let score = if front.weight() == 0 {
+                Score::Empty
+            } else if core == last && at < stands_at {
                 Score::Last
             } else if at < stands_at {
                 Score::Next { ahead: stands_at - at }
@@ -74,6 +76,8 @@ pub(crate) struct Target {
 /// How good a busy core is for an entity.
 #[derive(Clone, Copy, Debug)]
 enum Score {
+    /// Nobody is there: the core is about to ask, or does something else for a moment.
+    Empty,
     /// It would run next where it ran last, as it has paid less than who runs there.
     Last,
     /// It would run next.
@@ -85,6 +89,8 @@ enum Score {
 impl Score {
     const fn is_better_than(self, other: Self) -> bool {
         match (self, other) {
+            (_, Self::Empty) => false,
+            (Self::Empty, _) => true,
             (_, Self::Last) => false,
             (Self::Last, _) => true,
             (Self::Next { ahead }, Self::Next { ahead: others }) => ahead > others,

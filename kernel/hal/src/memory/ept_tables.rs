@@ -75,4 +75,8 @@ impl TableMemory for EptTables {
     fn clear_bits(&mut self, table: Hpa, index: usize, bits: u64) -> u64 {
         self.entry(table, index).fetch_and(!bits, Ordering::AcqRel)
     }
+
+    fn frees_all(&self) -> bool {
+        true
+    }
 }

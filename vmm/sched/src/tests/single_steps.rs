@@ -386,3 +386,61 @@ fn bounds_are_what_the_documentation_says() {
     assert_eq!(params.latency_bound(0), Tsc(SLICE / 32));
     assert_eq!(params.latency_bound(3), Tsc(SLICE / 32 + 3 * SLICE / 8));
 }
+
+#[test]
+fn a_core_that_does_something_else_gives_its_entity_to_one_that_idles() {
+    let scheduler = scheduler(2);
+    assert_eq!(scheduler.wake(A, Tsc(1)), Some(ZERO));
+    assert_eq!(scheduler.pick(ZERO, Tsc(1)), forever(A));
+    assert!(scheduler.step_aside(ZERO, Tsc(2)));
+    assert_eq!(scheduler.place_of(A), Some(Place::Waiting(ONE)));
+    assert_eq!(scheduler.take_kick(), Some(ONE));
+    assert_eq!(scheduler.pick(ONE, Tsc(3)), forever(A));
+    assert_eq!(scheduler.pick(ZERO, Tsc(4)), idle());
+}
+
+#[test]
+fn a_core_that_does_something_else_keeps_who_has_nowhere_to_go() {
+    let scheduler = scheduler(2);
+    scheduler.set(A, on_cores(Spec::default(), &[0]), Tsc(0)).expect("there is such a core");
+    assert_eq!(scheduler.wake(A, Tsc(1)), Some(ZERO));
+    assert_eq!(scheduler.pick(ZERO, Tsc(1)), forever(A));
+    assert!(!scheduler.step_aside(ZERO, Tsc(2)), "it may run here alone");
+    assert_eq!(scheduler.wake(B, Tsc(3)), Some(ONE));
+    assert_eq!(scheduler.pick(ONE, Tsc(3)), forever(B));
+    scheduler.set(A, Spec::default(), Tsc(4)).expect("all cores are there");
+    assert!(!scheduler.step_aside(ZERO, Tsc(5)), "no core idles");
+    assert_eq!(scheduler.place_of(A), Some(Place::Running(ZERO)));
+}
+
+#[test]
+fn a_core_that_does_something_else_tells_one_that_idles_of_who_waits() {
+    let scheduler = scheduler(2);
+    for id in [A, B] {
+        scheduler.set(id, on_cores(Spec::default(), &[0]), Tsc(0)).expect("there is such a core");
+        scheduler.wake(id, Tsc(1));
+    }
+    let Decision::Run { id, .. } = scheduler.pick(ZERO, Tsc(1)) else { panic!("two are runnable") };
+    while scheduler.take_kick().is_some() {}
+    let other = if id == A { B } else { A };
+    scheduler.set(other, Spec::default(), Tsc(2)).expect("all cores are there");
+    while scheduler.take_kick().is_some() {}
+    scheduler.pick(ONE, Tsc(2));
+    assert!(!scheduler.step_aside(ZERO, Tsc(3)), "who runs may run here alone");
+    assert!(scheduler.place_of(other) != Some(Place::Waiting(ZERO)), "a core that idles takes who waits");
+}
+
+#[test]
+fn who_wakes_goes_where_nobody_is_rather_than_take_a_core_from_somebody() {
+    let scheduler = scheduler(2);
+    assert_eq!(scheduler.wake(A, Tsc(1)), Some(ZERO));
+    assert_eq!(scheduler.wake(B, Tsc(1)), Some(ONE));
+    assert!(matches!(scheduler.pick(ONE, Tsc(1)), Decision::Run { id: B, .. }));
+    let mut now = Tsc(1);
+    turn(&scheduler, ZERO, &mut now, SLICE);
+    scheduler.block(ZERO, A, now);
+    // Core 0 does not ask yet, and so does not idle; C has paid nothing and would be next on core 1.
+    scheduler.charge(ONE, B, now, now);
+    scheduler.wake(C, now);
+    assert_eq!(scheduler.place_of(C), Some(Place::Waiting(ZERO)));
+}

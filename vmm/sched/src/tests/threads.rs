@@ -88,6 +88,10 @@ impl Host {
         let before = witness.on.swap(NOBODY, Ordering::SeqCst);
         assert_eq!(before, core.0);
         self.scheduler.charge(core, id, after - now, after);
+        if random.below(8) == 0 {
+            self.scheduler.step_aside(core, after);
+            self.tell(None);
+        }
         if sleeps {
             witness.is_wanted.store(false, Ordering::SeqCst);
             self.scheduler.block(core, id, after);
