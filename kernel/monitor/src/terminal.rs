@@ -54,23 +54,23 @@ impl Console {
     }
 
     fn follow_row(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            if byte == b'\n' {
+        let row = match bytes.iter().rposition(|byte| *byte == b'\n') {
+            Some(end) => {
                 self.row.clear();
-            } else if self.row.len() < MAX_ROW {
-                self.row.push(byte);
+                &bytes[end + 1..]
             }
-        }
+            None => bytes,
+        };
+        let room = MAX_ROW.saturating_sub(self.row.len());
+        self.row.extend_from_slice(&row[..row.len().min(room)]);
     }
 
     fn keep(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            if self.missed.len() >= MAX_BACKLOG {
-                self.missed.pop_front();
-                self.overflowed = true;
-            }
-            self.missed.push_back(byte);
-        }
+        let newest = &bytes[bytes.len().saturating_sub(MAX_BACKLOG)..];
+        let surplus = (self.missed.len() + newest.len()).saturating_sub(MAX_BACKLOG);
+        self.overflowed |= surplus > 0 || newest.len() < bytes.len();
+        self.missed.drain(..surplus);
+        self.missed.extend(newest);
     }
 }
 

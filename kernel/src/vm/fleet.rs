@@ -334,6 +334,10 @@ impl Fleet {
             }
             show(&guest.config.name, &piece[..length]);
             shown += length;
+            if length < most {
+                // That was all. More may be on its way, a byte at a time, and is not waited for.
+                break;
+            }
         }
         if shown > 0 {
             machine.touch_console(now);
