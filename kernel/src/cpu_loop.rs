@@ -5,7 +5,7 @@ use crate::cores::{self, Spare, Status};
 use crate::cycle_test::Cycles;
 use crate::operator::Operator;
 use crate::terminal_line::Line;
-use crate::vm::{Fleet, Next};
+use crate::vm::{Fleet, Next, TURN_US};
 use alloc::string::String;
 use alloc::vec::Vec;
 use arch::Tsc;
@@ -26,8 +26,6 @@ const PAINT_IDLE_PAUSE_US: u64 = 500;
 /// A vCPU that has a core of its own is not made to leave its guest so that what it prints is noticed: the pipe is
 /// looked at this often, in microseconds.
 const EXCLUSIVE_LOOK_US: u64 = 50_000;
-/// While a machine is being built, a guest has a turn of at most this long, in microseconds, between two steps.
-const BUILD_TURN_US: u64 = 1_000;
 
 /// The operator's side of core 0.
 struct Desk {
@@ -149,7 +147,7 @@ impl Desk {
                 Spare::Sleep
             }
             Next::AtOnce => {
-                self.due = due.min(after(BUILD_TURN_US));
+                self.due = due.min(after(TURN_US));
                 // Goes on after the turn, however short that is.
                 self.operator.fleet.core.shared().call_operator();
                 Spare::Return

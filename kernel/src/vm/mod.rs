@@ -14,6 +14,7 @@ mod times;
 
 pub(crate) use fleet::{Ended, Fleet, Next};
 pub(crate) use guest::{Guest, LastRun, Phase};
+pub(crate) use paced::TURN_US;
 pub(crate) use scheduling::{shown, shown_restart};
 pub(crate) use slot::{Body, BodyGuard, Slot, VmKey};
 pub(crate) use times::{duration, of as times_of};

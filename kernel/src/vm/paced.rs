@@ -6,9 +6,9 @@ use core::cell::RefCell;
 use memory::{GuestMemory, OutsideRam};
 
 /// Guests wait this long for such work, in microseconds, ...
-const STRETCH_US: u64 = 200;
+pub(super) const STRETCH_US: u64 = 200;
 /// ... and then have the core for this long.
-const TURN_US: u64 = 1_000;
+pub(crate) const TURN_US: u64 = 1_000;
 
 /// How long work has gone on.
 #[derive(Clone, Copy, Debug)]

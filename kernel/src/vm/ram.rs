@@ -1,6 +1,7 @@
 //! Guest RAM: taken in the largest blocks that fit, so that EPT maps it with the largest leaves; zeroed in small steps,
 //! so that whoever else uses the core does not wait for it.
 
+use super::paced::STRETCH_US;
 use arch::{GIB, Gpa};
 use hal::memory::FrameBlock;
 use hal::memory::frames::Order;
@@ -14,8 +15,6 @@ pub(crate) struct OutOfMemory;
 
 /// What is zeroed at once, in bytes.
 const PIECE_BYTES: usize = 4096;
-/// How long one [`Filling::step`] zeroes, in microseconds: whoever wants the core waits that long.
-const STEP_US: u64 = 200;
 /// How much it zeroes between two looks at the clock, in bytes.
 const STRETCH_BYTES: u64 = 64 * 1024;
 
@@ -66,7 +65,7 @@ impl Filling {
         self.ranges.iter().map(|range| range.bytes).sum()
     }
 
-    /// Takes and zeroes the next piece.
+    /// Takes and zeroes the next piece, for as long as guests wait for such work.
     ///
     /// # Errors
     /// [`OutOfMemory`]; what was taken is given back.
@@ -79,7 +78,7 @@ impl Filling {
             },
         };
         let size = unfinished.block.size_bytes();
-        let end = hal::time::now() + hal::time::ticks(STEP_US);
+        let end = hal::time::now() + hal::time::ticks(STRETCH_US);
         while unfinished.zeroed < size && hal::time::now() < end {
             let stretch = size.min(unfinished.zeroed + STRETCH_BYTES);
             while unfinished.zeroed < stretch {
