@@ -1,4 +1,5 @@
-//! The 82093AA I/O APIC: 24 pins to interrupt messages. Intel 82093AA datasheet.
+//! The 82093AA I/O APIC: 24 pins to interrupt messages. Intel 82093AA datasheet. It has the EOI register of later ones, so
+//! that local APICs that do not broadcast the end of an interrupt can be used with it.
 //!
 //! A message that nobody has taken yet waits in a slot of its pin, so that there are never more than 24; a second
 //! one of the same pin replaces it, as two interrupts of one vector become one in a local APIC. Lines are "asserted
@@ -6,7 +7,7 @@
 //! lost, as the datasheet says; a level is not.
 //!
 //! Registers are 32 bits wide. Accesses must start at a register's first byte; they read and write ones and
-//! nothing elsewhere. The select register takes the low byte of a write of any width. The data window reads its
+//! nothing elsewhere. The select and the EOI register take the low byte of a write of any width; the latter reads ones. The data window reads its
 //! low bytes at any width (zero in the upper half of an 8-byte read), and is written by 4- and 8-byte accesses only.
 //!
 //! Not modelled: the arbitration bus; delivery status, which always reads idle.
@@ -18,7 +19,7 @@ mod tests;
 use arch::platform_layout::{IOAPIC_ID, IOAPIC_PINS};
 use arch::{Vector, Width};
 use bus::InterruptMessage;
-use spec::{Entry, ID_MASK, Register, SELECT_OFFSET, VERSION, WINDOW_OFFSET};
+use spec::{EOI_OFFSET, Entry, ID_MASK, Register, SELECT_OFFSET, VERSION, WINDOW_OFFSET};
 
 use crate::lanes::{low_byte, low_word};
 
@@ -85,6 +86,7 @@ impl IoApic {
                 Width::Four | Width::Eight => self.write_register(value),
                 Width::One | Width::Two => {}
             },
+            EOI_OFFSET => self.end_of_interrupt(Vector(low_byte(value))),
             _ => {}
         }
     }

@@ -1,4 +1,5 @@
-//! Registers of the 82093AA. Intel 82093AA datasheet, "Register Description".
+//! Registers of the 82093AA, with the EOI register that later I/O APICs have. Intel 82093AA datasheet, "Register
+//! Description"; Intel ICH10 datasheet, "EOIR—EOI Register".
 
 use arch::Vector;
 use bus::{DeliveryMode, Destination, InterruptMessage, TriggerMode};
@@ -7,8 +8,10 @@ use bus::{DeliveryMode, Destination, InterruptMessage, TriggerMode};
 pub(crate) const SELECT_OFFSET: u64 = 0x00;
 /// Offset of the data window.
 pub(crate) const WINDOW_OFFSET: u64 = 0x10;
-/// Version 0x11 in bits 7 to 0, the highest redirection entry in bits 23 to 16.
-pub(crate) const VERSION: u32 = 0x0017_0011;
+/// Offset of the EOI register: a vector that is written to it ends, as if a local APIC had broadcast its end.
+pub(crate) const EOI_OFFSET: u64 = 0x40;
+/// Version 0x20, the first with an EOI register, in bits 7 to 0, the highest redirection entry in bits 23 to 16.
+pub(crate) const VERSION: u32 = 0x0017_0020;
 /// The ID register's writable bits.
 pub(crate) const ID_MASK: u32 = 0x0f00_0000;
 

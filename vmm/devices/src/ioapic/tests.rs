@@ -36,11 +36,11 @@ fn low(pin: u8) -> u8 {
 #[test]
 fn identification_registers_are_those_of_the_chip() {
     let mut apic = IoApic::new();
-    assert_eq!(apic.register(1), 0x0017_0011);
+    assert_eq!(apic.register(1), 0x0017_0020);
     apic.set_register(0, 0xffff_ffff);
     assert_eq!((apic.register(0), apic.register(2)), (0x0f00_0000, 0x0f00_0000));
     apic.set_register(1, 0);
-    assert_eq!(apic.register(1), 0x0017_0011);
+    assert_eq!(apic.register(1), 0x0017_0020);
     assert_eq!(apic.register(0x40), 0xffff_ffff);
 }
 
@@ -161,9 +161,9 @@ fn messages_of_one_pin_become_one_while_nobody_takes_them() {
 fn accesses_of_other_sizes_and_places_do_what_is_documented() {
     let mut apic = IoApic::new();
     apic.write(0, Width::One, 0x01);
-    assert_eq!(apic.read(0x10, Width::One), 0x11);
-    assert_eq!(apic.read(0x10, Width::Two), 0x0011);
-    assert_eq!(apic.read(0x10, Width::Eight), 0x0017_0011);
+    assert_eq!(apic.read(0x10, Width::One), 0x20);
+    assert_eq!(apic.read(0x10, Width::Two), 0x0020);
+    assert_eq!(apic.read(0x10, Width::Eight), 0x0017_0020);
     assert_eq!(apic.read(0, Width::Four), 1);
     assert_eq!(apic.read(0x12, Width::Two), 0xffff);
     assert_eq!(apic.read(0x40, Width::Four), 0xffff_ffff);
@@ -243,4 +243,20 @@ proptest! {
         prop_assert_eq!(original.save(), copy.save());
         prop_assert!(original.messages().len() <= PINS);
     }
+}
+
+#[test]
+fn the_eoi_register_ends_the_vector_as_a_broadcast_does() {
+    let mut apic = IoApic::new();
+    apic.set_register(low(5), LEVEL | 0x41);
+    apic.set_lines(1 << 5, 0);
+    assert_eq!((apic.vectors(), apic.register(low(5)) & REMOTE_IRR), (vec![0x41], REMOTE_IRR));
+    apic.write(0x40, Width::Four, 0x42);
+    assert_eq!(apic.register(low(5)) & REMOTE_IRR, REMOTE_IRR, "another vector");
+    apic.write(0x40, Width::One, 0x41);
+    assert_eq!(apic.vectors(), [0x41], "the line is still up");
+    apic.set_lines(0, 0);
+    apic.write(0x40, Width::Four, 0xffff_ff41);
+    assert_eq!((apic.vectors(), apic.register(low(5)) & REMOTE_IRR), (vec![], 0));
+    assert_eq!(apic.read(0x40, Width::Four), 0xffff_ffff);
 }
