@@ -29,6 +29,8 @@ bitflags! {
         const ILLEGAL_VECTOR = 1 << 12;
         /// The 8259 pair's output or the next device deadline changed: for the vCPU that serves the devices.
         const DEVICES = 1 << 13;
+        /// A pulse on LINT1, the pin for NMIs.
+        const LINT1 = 1 << 14;
         /// The vector of a start-up IPI.
         const VECTOR = 0xff;
     }
@@ -144,6 +146,11 @@ impl Inbox {
     /// Leaves an NMI. Returns whether the vCPU must be told.
     pub fn nmi(&self) -> bool {
         self.signal(Signals::NMI)
+    }
+
+    /// Leaves a pulse on LINT1. Returns whether the vCPU must be told.
+    pub(crate) fn lint1(&self) -> bool {
+        self.signal(Signals::LINT1)
     }
 
     /// Leaves an INIT, which a start-up IPI that waits does not survive. Returns whether the vCPU must be told.

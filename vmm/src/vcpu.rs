@@ -3,7 +3,7 @@
 //! Only this file moves RIP, blocks, and injects. Handlers in `exits/` return an [`Outcome`].
 
 use crate::inbox::{Inbox, Signals};
-use crate::lapic::{self, Delivery, LocalApic, Role};
+use crate::lapic::{self, Delivery, Level, LocalApic, Pin, Role};
 use crate::paravirt::{self, CallMode, Departure, Ending, Loaded, Paravirt, Times};
 use crate::vm::DEVICE_VCPU;
 use crate::{
@@ -324,7 +324,13 @@ impl<B: VcpuBackend> Vcpu<B> {
         if signals.contains(Signals::ILLEGAL_VECTOR) {
             self.lapic.receive_illegal_vector();
         }
+        if signals.contains(Signals::LINT1) {
+            let delivery = self.lapic.set_pin(Pin::Lint1, Level::High);
+            self.lapic.set_pin(Pin::Lint1, Level::Low);
+            self.deliver(delivery);
+        }
         if signals.contains(Signals::DEVICES) {
+            self.look_at_lint0(vm);
             self.update_timer(vm);
         }
         // Also without the signal: a processor that was to take them by itself may not have run.
@@ -601,6 +607,8 @@ impl<B: VcpuBackend> Vcpu<B> {
             let mut platform = vm.platform();
             let vector = platform.acknowledge_external_interrupt();
             vm.refresh(&platform);
+            drop(platform);
+            self.look_at_lint0(vm);
             vector
         } else if let Some(vector) = self.lapic.pending_vector() {
             self.lapic.acknowledge(vector);
@@ -659,6 +667,7 @@ impl<B: VcpuBackend> Vcpu<B> {
         let index = self.index;
         let mut receive = |message| self.accept(message);
         vm.serve(platform, attention, Some((index, &mut receive)));
+        self.look_at_lint0(vm);
         self.events_changed = true;
         if attention.contains(Attention::DEADLINE) {
             self.update_timer(vm);
@@ -671,9 +680,24 @@ impl<B: VcpuBackend> Vcpu<B> {
         self.inbox.publish(self.lapic.addressing());
     }
 
+    /// The 8259 pair's output may have changed. It is wired to LINT0 of the processor that serves the devices.
+    fn look_at_lint0<M, P: Platform>(&mut self, vm: &Vm<M, P>) {
+        if self.index == DEVICE_VCPU {
+            let level = if vm.external_interrupt() { Level::High } else { Level::Low };
+            let delivery = self.lapic.set_pin(Pin::Lint0, level);
+            self.deliver(delivery);
+        }
+    }
+
     /// Hands an interrupt message to the local APIC.
     pub(crate) fn accept(&mut self, message: InterruptMessage) {
-        match self.lapic.accept(message) {
+        let delivery = self.lapic.accept(message);
+        self.deliver(delivery);
+    }
+
+    /// Does to the processor what the local APIC passes on.
+    fn deliver(&mut self, delivery: Delivery) {
+        match delivery {
             Delivery::Nmi => self.nmi_pending = true,
             Delivery::Init => {
                 // An INIT to oneself: acted on before the next entry.

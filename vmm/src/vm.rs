@@ -159,6 +159,16 @@ impl<M, P: Platform> Vm<M, P> {
         }
     }
 
+    /// The machine's NMI line is pulsed: it is wired to LINT1 of every processor, and what becomes of it is for each local
+    /// APIC's vector table to say.
+    pub fn pulse_nmi_line(&self) {
+        for (index, inbox) in self.inboxes.iter().enumerate() {
+            if inbox.lint1() {
+                self.host.wake(index);
+            }
+        }
+    }
+
     /// Hands on what the devices did, as `attention` says: messages for other vCPUs, news for the one that serves the
     /// devices. Messages for vCPU `own`, the one that runs here, go to `own`'s receiver.
     pub(crate) fn serve(

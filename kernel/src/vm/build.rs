@@ -305,7 +305,7 @@ fn lapic_config(cpuid: &CpuidPolicy, apic_id: u32) -> lapic::Config {
     lapic::Config {
         id: apic_id,
         role: if apic_id == 0 { Role::Bootstrap } else { Role::Application },
-        features: lapic::Features::X2APIC | lapic::Features::TSC_DEADLINE,
+        features: lapic::Features::all(),
         timer_rate: TimerRate::new(crystal_hz, tsc_hz),
         shortest_period: Tsc(u64::try_from(
             u128::from(tsc_hz.get()) * u128::from(SHORTEST_TIMER_PERIOD_NS) / 1_000_000_000,

@@ -393,7 +393,7 @@ fn build_vcpu(setup: &Setup, index: usize, inbox: Arc<Inbox>) -> (Vcpu<ScriptedB
     let lapic_config = lapic::Config {
         id: id(index),
         role: if index == 0 { Role::Bootstrap } else { Role::Application },
-        features: lapic::Features::X2APIC | lapic::Features::TSC_DEADLINE,
+        features: lapic::Features::all(),
         timer_rate: TimerRate::new(
             NonZeroU64::new(cpuid.crystal_hz()).unwrap_or(one),
             NonZeroU64::new(setup.tsc_hz).unwrap_or(one),

@@ -14,7 +14,7 @@ fn xapic_registers_are_read_and_written_in_every_paging_mode() {
     for mode in [CpuMode::Long64, CpuMode::Flat32] {
         let mut machine = Machine::in_mode(mode);
         assert_eq!(machine.load(LAPIC + 0x20), 0, "{mode:?}: ID");
-        assert_eq!(machine.load(LAPIC + 0x30), 0x0005_0014, "{mode:?}: version");
+        assert_eq!(machine.load(LAPIC + 0x30), 0x0105_0014, "{mode:?}: version");
         machine.store(LAPIC + 0x80, 0x70);
         assert_eq!(machine.load(LAPIC + 0x80), 0x70, "{mode:?}: TPR");
         machine.store(LAPIC + 0xf0, 0x1ff);
@@ -33,7 +33,7 @@ fn xapic_registers_are_read_and_written_in_every_paging_mode() {
 fn the_registers_move_with_the_base_register_and_vanish_in_x2apic_mode() {
     let mut machine = Machine::default();
     machine.wrmsr(arch::Msr::APIC_BASE, 0xd000_0900).expect("legal");
-    assert_eq!(machine.load(HOLE + 0x30), 0x0005_0014);
+    assert_eq!(machine.load(HOLE + 0x30), 0x0105_0014);
     assert_eq!(machine.load(LAPIC + 0x30), u32::MAX);
     let mut machine = Machine::default();
     machine.switch_to_x2apic();
@@ -166,7 +166,7 @@ fn a_string_move_carries_device_registers_to_ram() {
     };
     let step = Step::exit(VmExit::Ept(fault)).set(Gpr::Rsi, LAPIC + 0x30).set(Gpr::Rdi, 0x3_0000);
     assert_eq!(machine.execute(step).advanced, 1);
-    assert_eq!(machine.vm.memory.read_u32(Gpa::new(0x3_0000)), Ok(0x0005_0014));
+    assert_eq!(machine.vm.memory.read_u32(Gpa::new(0x3_0000)), Ok(0x0105_0014));
 }
 
 #[test]

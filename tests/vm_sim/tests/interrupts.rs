@@ -3,7 +3,7 @@
 use arch::{Exception, Gpa, Gpr, Gva, RFlags, Vector};
 use bus::Platform;
 use proptest::prelude::*;
-use vm_sim::{CODE, Effect, Machine, Step, handler};
+use vm_sim::{CODE, Effect, Machine, Setup, Step, handler};
 use vmm::{EptFault, Event, Interruptibility, Leave, MemoryAccess, StopReason, VcpuBackend, VmExit};
 
 const COM1_PIN: u8 = 4;
@@ -12,6 +12,8 @@ const LEVEL: u32 = 1 << 15;
 const MASKED: u32 = 1 << 16;
 const EOI: u64 = 0xfee0_00b0;
 const SVR: u64 = 0xfee0_00f0;
+const LINT0: u64 = 0xfee0_0350;
+const LINT1: u64 = 0xfee0_0360;
 
 /// A guest in xAPIC mode whose serial port interrupts through the I/O APIC, with IF clear.
 fn with_uart(entry: u32) -> Machine {
@@ -114,6 +116,57 @@ fn a_masked_lint0_cuts_the_virtual_wire() {
         machine.wrmsr(arch::Msr(0x835), 0x700).map(|executed| executed.interrupts),
         Ok(vec![Vector(0x24)])
     );
+}
+
+#[test]
+fn the_8259_interrupts_as_the_vector_table_says() {
+    for (entry, expected) in [(0x45_u32, Vector(0x45)), (0x400, Vector(2)), (0x8046, Vector(0x46))] {
+        let mut machine = Machine::default();
+        machine.initialize_pics();
+        machine.enable_uart();
+        machine.store(SVR, 0x1ff);
+        machine.store(LINT0, entry);
+        machine.enable_interrupts();
+        machine.type_in(b"a");
+        assert_eq!(machine.run_for(1).interrupts, [expected], "{entry:#x}");
+        assert!(machine.vm.platform().external_interrupt(), "nobody acknowledged it at the 8259");
+        assert_eq!(machine.run_for(1).interrupts, [], "once");
+        machine.iret();
+        let again = if entry == 0x8046 { vec![expected] } else { vec![] };
+        assert_eq!(machine.store(EOI, 0).interrupts, again, "{entry:#x}");
+    }
+}
+
+#[test]
+fn the_nmi_line_reaches_the_processors_whose_lint1_lets_it() {
+    let mut machine = Machine::new(Setup { vcpus: 2, ..Setup::default() });
+    machine.store(SVR, 0x1ff);
+    machine.vm.pulse_nmi_line();
+    assert_eq!(machine.take_wakes(), [0, 1]);
+    assert_eq!(machine.run_for(1).interrupts, [], "masked after reset");
+    machine.store(LINT1, 0x400);
+    machine.vm.pulse_nmi_line();
+    machine.vm.pulse_nmi_line();
+    assert_eq!(machine.run_for(1).interrupts, [Vector(2)]);
+    machine.iret();
+    assert_eq!(machine.run_for(1).interrupts, []);
+    machine.turn_to(1);
+    machine.poll();
+    assert!(!machine.vcpu.save(machine.now()).nmi_pending);
+}
+
+/// The local APIC does not tell the I/O APIC, so the guest does.
+#[test]
+fn an_end_that_is_not_broadcast_is_told_to_the_io_apic_by_its_own_register() {
+    let mut machine = with_uart(LEVEL);
+    machine.store(SVR, 0x11ff);
+    machine.enable_interrupts();
+    machine.type_in(b"a");
+    assert_eq!(machine.run_for(1).interrupts, [COM1_VECTOR]);
+    machine.iret();
+    assert_eq!(machine.store(EOI, 0).interrupts, []);
+    assert_eq!(machine.run_for(1).interrupts, [], "remote IRR is still set");
+    assert_eq!(machine.store(0xfec0_0040, COM1_VECTOR.0.into()).interrupts, [COM1_VECTOR]);
 }
 
 #[test]

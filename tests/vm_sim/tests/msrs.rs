@@ -134,7 +134,7 @@ fn x2apic_registers_exist_in_that_mode_alone() {
     machine.switch_to_x2apic();
     let readable = [
         (0x802, 0),
-        (0x803, 0x0005_0014),
+        (0x803, 0x0105_0014),
         (0x808, 0),
         (0x80a, 0),
         (0x80d, 1),

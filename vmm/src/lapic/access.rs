@@ -4,7 +4,7 @@
 
 use super::spec::{
     Command, DFR_FLAT, DIVIDE_WRITABLE, Errors, FIRST_LEGAL_VECTOR, Lvt, LvtEntry, Register, SVR_ENABLED,
-    Shorthand, low_byte, svr_writable, version, x2apic_logical,
+    SVR_NO_FOCUS, Shorthand, low_byte, svr_writable, version, x2apic_logical,
 };
 use super::{Effect, GeneralProtection, Ipi, LocalApic, Mode, Recipients};
 use arch::{Msr, Tsc, Vector, Width};
@@ -197,7 +197,8 @@ impl LocalApic {
     fn write_spurious(&mut self, value: u32, now: Tsc) {
         // The timer may have run out before its entry is masked.
         self.advance(now);
-        self.spurious = value & svr_writable(self.config.features);
+        // In x2APIC mode the bit was refused before.
+        self.spurious = value & (svr_writable(self.config.features) | SVR_NO_FOCUS);
         if !self.is_software_enabled() {
             for entry in &mut self.lvt {
                 *entry = Lvt(entry.0 | Lvt::MASK);
@@ -209,16 +210,23 @@ impl LocalApic {
         // What happened before the write happened under the old entry.
         self.advance(now);
         let mask = if self.spurious & SVR_ENABLED != 0 { 0 } else { Lvt::MASK };
-        let new = Lvt(value & entry.writable(self.config.features) | mask);
+        let kept = self.entry(entry).0 & entry.kept();
+        let new = Lvt(value & entry.writable(self.config.features) | mask | kept);
         self.lvt[entry as usize] = new;
         match entry {
             LvtEntry::Timer => self.timer.set_mode(new.timer_mode()),
-            LvtEntry::Thermal
-            | LvtEntry::Performance
-            | LvtEntry::Lint0
-            | LvtEntry::Lint1
-            | LvtEntry::Error => {}
+            LvtEntry::Lint0 | LvtEntry::Lint1 => self.level_entry_written(entry, new),
+            LvtEntry::Thermal | LvtEntry::Performance | LvtEntry::Error => {}
         }
+    }
+
+    /// A pin's entry is written: one that is no longer level-triggered has no remote IRR, and a level that was masked is
+    /// requested as soon as it may.
+    fn level_entry_written(&mut self, entry: LvtEntry, new: Lvt) {
+        if new.trigger() == TriggerMode::Edge || new.mode() != Some(DeliveryMode::Fixed) {
+            self.lvt[entry as usize] = Lvt(new.0 & !Lvt::REMOTE_IRR);
+        }
+        self.look_at_levels(None);
     }
 
     /// The interrupt command register is written: sends what it says.
@@ -256,9 +264,13 @@ impl LocalApic {
             Mode::XApic | Mode::Disabled => command.high() >> 24,
             Mode::X2Apic => command.high(),
         };
-        let destination = match command.is_logical() {
-            true => Destination::Logical(address),
-            false => Destination::Physical(address),
+        let destination = match (command.is_logical(), self.mode) {
+            (true, _) => Destination::Logical(address),
+            // Not the 8-bit broadcast, but an ID that no processor has.
+            (false, Mode::X2Apic) if address == 0xff && recipients == Recipients::Destination => {
+                return Effect::None;
+            }
+            (false, _) => Destination::Physical(address),
         };
         // The trigger mode of an IPI is edge, whatever the register says (SDM Vol. 3A, "Interrupt Command
         // Register (ICR)": it counts for INIT level de-assert alone).

@@ -2,7 +2,7 @@
 //!
 //! SDM Vol. 3A, "Local APIC Status and Location", "x2APIC State Transitions".
 
-use super::spec::{Base, Features};
+use super::spec::{Base, Command, DFR_FLAT, Features};
 use super::{GeneralProtection, LocalApic, Mode};
 
 impl LocalApic {
@@ -28,8 +28,15 @@ impl LocalApic {
         match (self.mode, wanted) {
             (Mode::Disabled, Mode::X2Apic) | (Mode::X2Apic, Mode::XApic) => return Err(GeneralProtection),
             (Mode::Disabled, Mode::Disabled | Mode::XApic)
-            | (Mode::XApic, Mode::XApic | Mode::X2Apic)
+            | (Mode::XApic, Mode::XApic)
             | (Mode::X2Apic, Mode::X2Apic) => {}
+            // What x2APIC mode has otherwise is not preserved, all else is (SDM Vol. 3A, "State Changes From xAPIC Mode
+            // to x2APIC Mode").
+            (Mode::XApic, Mode::X2Apic) => {
+                self.command = Command::from_halves(0, self.command.low());
+                self.logical_destination = 0;
+                self.destination_format = DFR_FLAT;
+            }
             // What was pending is gone; when enabled again, the APIC is as after reset.
             (Mode::XApic | Mode::X2Apic, Mode::Disabled) => self.init(),
         }

@@ -1,9 +1,9 @@
-//! How interrupts come in: messages, pins, and whom they are for.
+//! How interrupts come in by message, and whom they are for.
 //!
-//! SDM Vol. 3A, "Determining IPI Destination", "Interrupt Acceptance for Fixed Interrupts", "Local Vector Table".
+//! SDM Vol. 3A, "Determining IPI Destination", "Interrupt Acceptance for Fixed Interrupts".
 
-use super::spec::{Errors, FIRST_LEGAL_VECTOR, LvtEntry};
-use super::{Addressing, Delivery, LocalApic, Mode, Pin};
+use super::spec::{Errors, FIRST_LEGAL_VECTOR};
+use super::{Addressing, Delivery, LocalApic, Mode};
 use arch::Vector;
 use bus::{DeliveryMode, Destination, InterruptMessage, TriggerMode};
 
@@ -23,15 +23,15 @@ impl LocalApic {
         }
     }
 
-    /// The rank by which a lowest-priority message picks its processor: the lowest wins.
-    pub fn arbitration_priority(&self) -> u8 {
-        let requested = self.requested.highest().map_or(0, |vector| vector.0);
-        let in_service = self.in_service_class();
-        // SDM Vol. 3A, "Arbitration Priority Register".
-        if self.task_priority >> 4 >= requested >> 4 && self.task_priority >> 4 > in_service >> 4 {
+    /// APR, the arbitration priority register (SDM Vol. 3A, "Lowest Priority Delivery Mode").
+    pub(super) fn arbitration_priority(&self) -> u8 {
+        let requested = self.requested.highest().map_or(0, |vector| vector.0 & 0xf0);
+        let (task, in_service) = (self.task_priority & 0xf0, self.in_service_class());
+        if task >= requested && task > in_service {
             self.task_priority
         } else {
-            (self.task_priority & 0xf0).max(requested & 0xf0).max(in_service)
+            // "AND" is the manual's word, and bitwise.
+            (task & in_service).max(requested)
         }
     }
 
@@ -53,43 +53,6 @@ impl LocalApic {
             DeliveryMode::Init => Delivery::Init,
             DeliveryMode::StartUp => Delivery::StartUp(message.vector),
             DeliveryMode::ExtInt => Delivery::ExternalInterrupt,
-        }
-    }
-
-    /// Whether an interrupt of the 8259 pair reaches the processor through LINT0.
-    #[inline]
-    pub fn accepts_external_interrupt(&self) -> bool {
-        self.pin(Pin::Lint0) == Some(DeliveryMode::ExtInt)
-    }
-
-    /// A pulse on an interrupt pin.
-    pub fn signal(&mut self, pin: Pin) -> Delivery {
-        match self.pin(pin) {
-            Some(DeliveryMode::Fixed) => {
-                let entry = match pin {
-                    Pin::Lint0 => self.entry(LvtEntry::Lint0),
-                    Pin::Lint1 => self.entry(LvtEntry::Lint1),
-                };
-                self.request(entry.vector(), entry.trigger())
-            }
-            Some(DeliveryMode::Smi) => Delivery::Smi,
-            Some(DeliveryMode::Nmi) => Delivery::Nmi,
-            Some(DeliveryMode::Init) => Delivery::Init,
-            Some(DeliveryMode::ExtInt) => Delivery::ExternalInterrupt,
-            Some(DeliveryMode::LowestPriority | DeliveryMode::StartUp) | None => Delivery::Refused,
-        }
-    }
-
-    /// What a signal on `pin` is, `None` when it is masked. Without an APIC the pins are INTR and NMI.
-    fn pin(&self, pin: Pin) -> Option<DeliveryMode> {
-        let (entry, without_apic) = match pin {
-            Pin::Lint0 => (self.entry(LvtEntry::Lint0), DeliveryMode::ExtInt),
-            Pin::Lint1 => (self.entry(LvtEntry::Lint1), DeliveryMode::Nmi),
-        };
-        match self.mode {
-            Mode::Disabled => Some(without_apic),
-            Mode::XApic | Mode::X2Apic if entry.is_masked() => None,
-            Mode::XApic | Mode::X2Apic => entry.mode(),
         }
     }
 

@@ -57,12 +57,8 @@ impl LocalApic {
     }
 
     /// The processor ended the interrupt `vector`.
-    pub(crate) fn ended_by_processor(&self, vector: Vector) -> Effect {
-        if self.triggered.contains(vector) && !self.suppresses_eoi() {
-            Effect::BroadcastEoi(vector)
-        } else {
-            Effect::None
-        }
+    pub(crate) fn ended_by_processor(&mut self, vector: Vector) -> Effect {
+        if self.triggered.contains(vector) { self.level_ended(vector) } else { Effect::None }
     }
 
     /// The guest sent itself `vector`, which the processor leaves to us.

@@ -3,14 +3,16 @@
 //! SDM Vol. 3A, "Advanced Programmable Interrupt Controller (APIC)". A state machine without a clock: every time
 //! is the guest's TSC and comes as an argument; what others must do comes back as an [`Effect`] or a [`Delivery`].
 //!
-//! Not modelled: remote IRR and delivery status (both always read idle), the xAPIC's writable ID, remote read,
-//! the CMCI entry, and level-triggered LINT pins beyond 8259 and NMI wiring.
+//! Not modelled: delivery status, which always reads idle, as every message is taken at once; the xAPIC's ID as writable
+//! (current processors ignore writes); remote read, whose register reads zero; the CMCI entry, as IA32_MCG_CAP says that
+//! there is none; a page of registers that was moved over RAM, which the RAM then hides.
 
 mod access;
 mod addressing;
 mod base;
 mod delivery;
 mod lending;
+mod pins;
 mod spec;
 mod state;
 #[cfg(test)]
@@ -19,6 +21,7 @@ mod timer;
 mod vector_set;
 
 pub use addressing::Addressing;
+pub use pins::{Level, Pin};
 pub use spec::Features;
 pub use state::{BadState, State};
 pub use timer::{TimerRate, TimerState};
@@ -26,6 +29,7 @@ pub use vector_set::VectorSet;
 
 use arch::{Gpa, Tsc, Vector};
 use bus::{InterruptMessage, TriggerMode};
+use pins::Pins;
 use spec::{
     Base, Command, DEFAULT_BASE, DFR_FLAT, Errors, Lvt, LvtEntry, SVR_ENABLED, SVR_RESET, SVR_SUPPRESS_EOI,
 };
@@ -122,15 +126,6 @@ pub enum Delivery {
     Refused,
 }
 
-/// One of the two interrupt pins.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Pin {
-    /// LINT0: where a PC wires the 8259 pair.
-    Lint0,
-    /// LINT1: where a PC wires NMI.
-    Lint1,
-}
-
 /// A local APIC.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct LocalApic {
@@ -154,6 +149,7 @@ pub struct LocalApic {
     command: Command,
     lvt: [Lvt; LvtEntry::COUNT],
     timer: Timer,
+    pins: Pins,
 
     /// The highest vector in ISR. Follows from it, kept for the hot paths.
     highest_in_service: Option<Vector>,
@@ -182,6 +178,7 @@ impl LocalApic {
             command: Command(0),
             lvt: [Lvt::RESET; LvtEntry::COUNT],
             timer: Timer::new(config.timer_rate, config.shortest_period),
+            pins: Pins::default(),
             highest_in_service: None,
             deliverable: None,
         };
@@ -272,11 +269,13 @@ impl LocalApic {
         self.in_service.remove(vector);
         self.highest_in_service = self.in_service.highest();
         self.refresh();
-        if self.triggered.contains(vector) && !self.suppresses_eoi() {
-            Effect::BroadcastEoi(vector)
-        } else {
-            Effect::None
-        }
+        if self.triggered.contains(vector) { self.level_ended(vector) } else { Effect::None }
+    }
+
+    /// A level-triggered interrupt ended.
+    fn level_ended(&mut self, vector: Vector) -> Effect {
+        self.look_at_levels(Some(vector));
+        if self.suppresses_eoi() { Effect::None } else { Effect::BroadcastEoi(vector) }
     }
 
     /// Fires the timer if it ran out by `now`.

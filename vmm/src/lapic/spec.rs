@@ -98,6 +98,14 @@ impl LvtEntry {
         }
     }
 
+    /// The bits that the local APIC changes and software does not.
+    pub(super) const fn kept(self) -> u32 {
+        match self {
+            Self::Timer | Self::Thermal | Self::Performance | Self::Error => 0,
+            Self::Lint0 | Self::Lint1 => Lvt::REMOTE_IRR,
+        }
+    }
+
     /// The bits that software may not change but may write without a fault.
     pub(super) const fn read_only(self) -> u32 {
         match self {
@@ -113,6 +121,8 @@ pub(super) struct Lvt(pub(super) u32);
 
 impl Lvt {
     pub(super) const MASK: u32 = 1 << 16;
+    /// Of level-triggered pins: requested and not ended. Read-only.
+    pub(super) const REMOTE_IRR: u32 = 1 << 14;
     pub(super) const RESET: Self = Self(Self::MASK);
     /// Unmasked, delivery mode ExtINT.
     pub(super) const EXTERNAL: Self = Self(0x700);
@@ -260,6 +270,8 @@ bitflags! {
 
 /// SVR: the software enable bit.
 pub(super) const SVR_ENABLED: u32 = 1 << 8;
+/// SVR: focus processor checking is off. It does nothing in current processors, which keep it in xAPIC mode.
+pub(super) const SVR_NO_FOCUS: u32 = 1 << 9;
 /// SVR: EOI-broadcast suppression.
 pub(super) const SVR_SUPPRESS_EOI: u32 = 1 << 12;
 /// SVR after reset.

@@ -1,6 +1,9 @@
 //! A local APIC's state as plain data.
 
-use super::spec::{Command, DFR_FLAT, DIVIDE_WRITABLE, Errors, Lvt, LvtEntry, SVR_ENABLED, svr_writable};
+use super::pins::Pins;
+use super::spec::{
+    Command, DFR_FLAT, DIVIDE_WRITABLE, Errors, Lvt, LvtEntry, SVR_ENABLED, SVR_NO_FOCUS, svr_writable,
+};
 use super::timer::TimerState;
 use super::{Config, LocalApic, Mode, VectorSet};
 
@@ -27,6 +30,8 @@ pub struct State {
     pub timer_divide: u32,
     /// In the guest's TSC: restore that first.
     pub timer: TimerState,
+    /// The levels of LINT0 (bit 0) and LINT1 (bit 1).
+    pub pins: u8,
 }
 
 /// A state that no local APIC of this configuration can be in.
@@ -68,6 +73,7 @@ impl LocalApic {
             timer_initial_count: self.timer.initial(),
             timer_divide: self.timer.divide(),
             timer: self.timer.save(),
+            pins: self.pins.to_bits(),
         }
     }
 
@@ -95,6 +101,7 @@ impl LocalApic {
         apic.lvt = state.lvt.map(Lvt);
         let mode = apic.entry(LvtEntry::Timer).timer_mode();
         apic.timer.restore(mode, state.timer_initial_count, state.timer_divide, state.timer);
+        apic.pins = Pins::from_bits(state.pins);
         match apic.mode {
             // Without an APIC nothing pends and nothing runs, but CR8 is there.
             Mode::Disabled => {
@@ -116,13 +123,13 @@ fn check_reserved(config: Config, state: &State) -> Result<(), BadState> {
     let lvt_is_fine = ENTRIES
         .iter()
         .zip(state.lvt)
-        .all(|(entry, value)| value & !(entry.writable(config.features) | Lvt::MASK) == 0);
+        .all(|(entry, value)| value & !(entry.writable(config.features) | entry.kept() | Lvt::MASK) == 0);
     // An unmasked entry while the APIC is disabled by software: only LINT0 as power-up leaves it.
     let masks_are_fine = state.svr & SVR_ENABLED != 0
         || state.lvt.iter().all(|&value| Lvt(value).is_masked() || Lvt(value) == Lvt::EXTERNAL);
     let fine = lvt_is_fine
         && masks_are_fine
-        && state.svr & !svr_writable(config.features) == 0
+        && state.svr & !(svr_writable(config.features) | SVR_NO_FOCUS) == 0
         && state.ldr & 0x00ff_ffff == 0
         && state.dfr | DFR_FLAT >> 4 == state.dfr
         && Command(state.icr).low() & !Command::LOW_WRITABLE == 0

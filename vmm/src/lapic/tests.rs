@@ -1,6 +1,9 @@
 //! Behaviours of the local APIC. `tests/timer.rs` holds the timer's, `tests/property.rs` random sequences.
 
+mod destinations;
 mod lending;
+mod modes;
+mod pins;
 mod property;
 mod timer;
 
@@ -21,6 +24,7 @@ const PPR: u16 = 0xa0;
 const EOI: u16 = 0xb0;
 const LDR: u16 = 0xd0;
 const DFR: u16 = 0xe0;
+const APR: u16 = 0x90;
 const SVR: u16 = 0xf0;
 const ISR: u16 = 0x100;
 const TMR: u16 = 0x180;
@@ -259,35 +263,6 @@ fn software_disable_masks_the_vector_table_and_refuses_fixed_messages_only() {
 }
 
 #[test]
-fn the_8259_reaches_the_processor_through_lint0() {
-    let mut apic = LocalApic::new(config());
-    assert!(apic.accepts_external_interrupt(), "as firmware leaves the bootstrap processor");
-    write(&mut apic, SVR, 0x1ff);
-    write(&mut apic, LVT_LINT0, 0x1_0700);
-    assert!(!apic.accepts_external_interrupt());
-    write(&mut apic, LVT_LINT0, 0x700);
-    assert!(apic.accepts_external_interrupt());
-    write(&mut apic, LVT_LINT0, 0x040);
-    assert!(!apic.accepts_external_interrupt(), "fixed is not ExtINT");
-    assert_eq!(apic.signal(Pin::Lint0), Delivery::Pending);
-    assert_eq!(apic.pending_vector(), Some(Vector(0x40)));
-    apic.set_base(DEFAULT_BASE).expect("legal");
-    assert!(apic.accepts_external_interrupt(), "without an APIC the pin is INTR");
-    let other = LocalApic::new(Config { role: Role::Application, ..config() });
-    assert!(!other.accepts_external_interrupt());
-}
-
-#[test]
-fn lint1_brings_nmis_when_it_is_open() {
-    let mut apic = apic();
-    assert_eq!(apic.signal(Pin::Lint1), Delivery::Refused);
-    write(&mut apic, LVT_LINT1, 0x400);
-    assert_eq!(apic.signal(Pin::Lint1), Delivery::Nmi);
-    apic.set_base(DEFAULT_BASE).expect("legal");
-    assert_eq!(apic.signal(Pin::Lint1), Delivery::Nmi);
-}
-
-#[test]
 fn destinations_match_by_id_and_by_logical_address() {
     let mut apic = apic();
     assert!(apic.matches(Destination::Physical(3)) && apic.matches(Destination::Physical(0xff)));
@@ -432,7 +407,6 @@ fn the_x2apic_eoi_ends_the_interrupt() {
     apic.accept(message(DeliveryMode::Fixed, TriggerMode::Level, 0x31));
     apic.acknowledge(Vector(0x31));
     assert_eq!(apic.write_msr(msr(EOI), 0, NOW), Ok(Effect::BroadcastEoi(Vector(0x31))));
-    assert_eq!(apic.arbitration_priority(), 0);
 }
 
 #[test]
@@ -449,7 +423,7 @@ fn impossible_states_are_not_restored() {
         Err(BadState::IllegalVector)
     );
     for bad in [
-        State { svr: 1 << 9, ..good },
+        State { svr: 1 << 10, ..good },
         State { lvt: [1 << 8; 6], ..good },
         State { lvt: [0x40; 6], svr: 0xff, ..good },
         State { new_errors: 1, ..good },

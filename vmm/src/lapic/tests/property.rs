@@ -89,7 +89,9 @@ fn run(apic: &mut LocalApic, now: &mut u64, step: Step) {
             *now = to;
         }
         Step::Signal { first } => {
-            apic.signal(if first { Pin::Lint0 } else { Pin::Lint1 });
+            let pin = if first { Pin::Lint0 } else { Pin::Lint1 };
+            apic.set_pin(pin, Level::High);
+            apic.set_pin(pin, Level::Low);
         }
     }
 }
