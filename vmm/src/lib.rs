@@ -16,6 +16,7 @@ mod exits;
 mod inbox;
 pub mod lapic;
 mod lent_apic;
+mod memory_type;
 mod msr;
 pub mod paravirt;
 mod snapshot;
@@ -26,13 +27,15 @@ mod vm;
 pub use backend::{ApicRegisters, InterruptSupport, Interruptibility, VcpuBackend};
 pub use clock::{BadClock, Clock, ClockState};
 pub use cpu_state::{BadExtendedState, CpuState, EventKind, ExtendedLayout, ExtendedState, PendingEvent};
-pub use cpuid::{CpuidConfig, CpuidContext, CpuidPolicy, Leaf};
+pub use cpuid::{CpuModel, CpuModelMissing, CpuidConfig, CpuidContext, CpuidPolicy, Leaf};
 pub use exit::{
     CrAccess, Direction, EntryFailure, EptFault, Event, ExitReason, IoExit, MemoryAccess, Outcome, RawExit,
     StopReason, VmExit, Yield,
 };
 pub use inbox::{Inbox, PostedDescriptor, Tell};
-pub use msr::MsrState;
+pub use memory_type::{EptType, MemoryType, PatRule, PatType, guest_view};
+pub use msr::mtrr::Mtrrs;
+pub use msr::{MsrConfig, MsrState};
 pub use snapshot::{RestoreError, VcpuSnapshot, VmSnapshot};
 pub use stats::{ExitRecord, RECORDED_EXITS, ReasonStats, Stats};
 pub use vcpu::{Leave, RunState, Vcpu, VcpuConfig};

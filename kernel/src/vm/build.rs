@@ -10,9 +10,9 @@ use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use arch::{Cr0Flags, Cr4Flags, EferFlags, Gpr, MIB, Nanos, RFlags, SegmentRegister, Tsc};
+use arch::{Cr0Flags, Cr4Flags, EferFlags, Gpr, MIB, Msr, Nanos, RFlags, SegmentRegister, Tsc};
 use bus::{Pipe, PipeEnd};
-use config::{Boot, Class, VmConfig};
+use config::{Boot, Class, Cpu, VmConfig};
 use core::num::{NonZeroU8, NonZeroU64};
 use core::sync::atomic::AtomicBool;
 use devices::{MemorySizes, Pc, PcConfig};
@@ -24,8 +24,8 @@ use sched::EntityId;
 use vmm::lapic::{self, Role, TimerRate};
 use vmm::paravirt::Features;
 use vmm::{
-    Clock, CpuState, CpuidConfig, CpuidPolicy, Inbox, Interruptibility, Leaf, Leave, MsrState, Vcpu,
-    VcpuConfig,
+    Clock, CpuModel, CpuState, CpuidConfig, CpuidPolicy, Inbox, Interruptibility, Leaf, Leave, MsrConfig,
+    MsrState, Vcpu, VcpuConfig,
 };
 use vmx::{Secondary, VmxBackend};
 
@@ -40,6 +40,7 @@ pub(crate) struct Build {
     key: VmKey,
     ids: Box<[EntityId]>,
     memory_bytes: u64,
+    cpuid: CpuidPolicy,
     stage: Stage,
 }
 
@@ -95,6 +96,7 @@ impl Build {
     ) -> Result<Self, ControlError> {
         let memory_bytes = config.memory_mib * MIB;
         let layout = MemoryLayout::new(memory_bytes).map_err(|error| refused(config, &error.to_string()))?;
+        let cpuid = cpuid_policy(cpu, config)?;
         let free = hal::memory::frames::counters().free_bytes.saturating_sub(promised);
         if memory_bytes.saturating_add(HOST_RESERVE_BYTES) > free {
             return Err(ControlError::OutOfMemory { needed: memory_bytes, free });
@@ -103,7 +105,7 @@ impl Build {
         features.set(paging::Features::LEAVES_1G, cpu.capabilities().ept_gib_leaves());
         let space = GuestSpace::new(features)
             .map_err(|_| ControlError::OutOfMemory { needed: memory_bytes, free })?;
-        Ok(Self { key, ids, memory_bytes, stage: Stage::Ram(Filling::new(space, &layout.ram())) })
+        Ok(Self { key, ids, memory_bytes, cpuid, stage: Stage::Ram(Filling::new(space, &layout.ram())) })
     }
 
     /// The numbers of its vCPUs.
@@ -168,7 +170,7 @@ impl Build {
         Frame {
             vm: Arc::new(vm),
             outside: Arc::new(Outside { console, exclusive }),
-            cpuid: cpuid_policy(core.cpu(), config),
+            cpuid: self.cpuid.clone(),
             entry,
             tsc_offset: now.0.wrapping_neg(),
             bodies: Vec::with_capacity(self.ids.len()),
@@ -216,8 +218,8 @@ impl Frame {
             index,
             inbox,
             lapic: lapic_config(&cpuid, apic_id),
-            msrs: MsrState::new(microcode_revision(), cpuid.physical_address_bits()),
-            xcr0_allowed: cpu.xsave_mask(),
+            msrs: MsrState::new(&msr_config(&cpuid)),
+            xcr0_allowed: cpuid.xcr0_allowed(),
             cpuid,
             tsc_offset: self.tsc_offset,
             paravirt: paravirtual_features(cpu),
@@ -282,21 +284,31 @@ const fn paravirtual_features(cpu: &VmxCpu) -> Features {
     if cpu.controls().has_apicv() { Features::HARDWARE_APIC } else { Features::SOFTWARE_APIC }
 }
 
-fn cpuid_policy(cpu: &VmxCpu, config: &VmConfig) -> CpuidPolicy {
+fn cpuid_policy(cpu: &VmxCpu, config: &VmConfig) -> Result<CpuidPolicy, ControlError> {
     let host = |leaf, subleaf| {
         let leaf = hal::cpu::cpuid(leaf, subleaf);
         Leaf { eax: leaf.eax, ebx: leaf.ebx, ecx: leaf.ecx, edx: leaf.edx }
     };
-    let config = CpuidConfig {
+    // CPUID.(7,0):EDX reports the register.
+    let has_capabilities = hal::cpu::cpuid(7, 0).edx & 1 << 29 != 0;
+    let cpuid = CpuidConfig {
+        model: match config.cpu {
+            Cpu::Host => CpuModel::Host,
+            Cpu::V2 => CpuModel::V2,
+            Cpu::V3 => CpuModel::V3,
+        },
         tsc_hz: hal::time::tsc_hz(),
         xcr0_allowed: cpu.xsave_mask(),
         rdtscp: cpu.controls().has_secondary(Secondary::RDTSCP),
         invpcid: cpu.controls().has_secondary(Secondary::INVPCID),
         vcpus: config.vcpus,
         apic_id: 0,
+        arch_capabilities: has_capabilities.then(|| hal::msr::try_read(Msr::ARCH_CAPABILITIES)).flatten(),
         paravirt_features: paravirtual_features(cpu).bits(),
     };
-    CpuidPolicy::new(&host, &config)
+    CpuidPolicy::new(&host, &cpuid).map_err(|missing| {
+        refused(config, &alloc::format!("field `cpu`: {missing}; use cpu = \"host\", or an older model"))
+    })
 }
 
 fn lapic_config(cpuid: &CpuidPolicy, apic_id: u32) -> lapic::Config {
@@ -315,9 +327,17 @@ fn lapic_config(cpuid: &CpuidPolicy, apic_id: u32) -> lapic::Config {
     }
 }
 
+fn msr_config(cpuid: &CpuidPolicy) -> MsrConfig {
+    MsrConfig {
+        microcode_revision: microcode_revision(),
+        physical_address_bits: cpuid.physical_address_bits(),
+        arch_capabilities: cpuid.arch_capabilities(),
+    }
+}
+
 /// The host's microcode revision, which guests read to know which errata are mended.
 fn microcode_revision() -> u32 {
-    hal::msr::try_read(arch::Msr::BIOS_SIGN_ID).and_then(|raw| u32::try_from(raw >> 32).ok()).unwrap_or(0)
+    hal::msr::try_read(Msr::BIOS_SIGN_ID).and_then(|raw| u32::try_from(raw >> 32).ok()).unwrap_or(0)
 }
 
 /// The processor's first state, from what the boot protocol asks for; the rest as after reset.

@@ -12,8 +12,8 @@ use std::sync::{Arc, Mutex};
 use vmm::lapic::{self, LocalApic, Role, TimerRate};
 use vmm::paravirt::Features;
 use vmm::{
-    Clock, CpuState, CpuidConfig, CpuidPolicy, Host, Inbox, InterruptSupport, Leave, MsrState, RestoreError,
-    RunState, Vcpu, VcpuBackend, VcpuConfig, Vm, VmSnapshot,
+    Clock, CpuModel, CpuState, CpuidConfig, CpuidPolicy, Host, Inbox, InterruptSupport, Leave, MsrConfig,
+    MsrState, RestoreError, RunState, Vcpu, VcpuBackend, VcpuConfig, Vm, VmSnapshot,
 };
 
 /// Where the simulated guest's code is, in every mode: linear and guest-physical.
@@ -53,6 +53,10 @@ pub struct Setup {
     pub shortest_period: Tsc,
     /// How many processors it has.
     pub vcpus: usize,
+    /// The processor that the guest sees.
+    pub model: CpuModel,
+    /// The host's IA32_ARCH_CAPABILITIES.
+    pub arch_capabilities: Option<u64>,
     /// How much of the guest's interrupts the host's processors deliver themselves.
     pub interrupts: InterruptSupport,
 }
@@ -67,6 +71,8 @@ impl Default for Setup {
             xcr0_allowed: 0x2e7,
             shortest_period: Tsc(1000),
             vcpus: 1,
+            model: CpuModel::Host,
+            arch_capabilities: None,
             interrupts: InterruptSupport::Software,
         }
     }
@@ -380,15 +386,18 @@ fn build_vcpu(setup: &Setup, index: usize, inbox: Arc<Inbox>) -> (Vcpu<ScriptedB
     let cpuid = CpuidPolicy::new(
         &host_leaf,
         &CpuidConfig {
+            model: setup.model,
             tsc_hz: setup.tsc_hz,
             xcr0_allowed: setup.xcr0_allowed,
             rdtscp: true,
             invpcid: true,
             apic_id: id(index),
             vcpus: u8::try_from(setup.vcpus).expect("few processors"),
+            arch_capabilities: setup.arch_capabilities,
             paravirt_features: Features::SOFTWARE_APIC.bits(),
         },
-    );
+    )
+    .expect("the pretended processor has everything");
     let one = NonZeroU64::MIN;
     let lapic_config = lapic::Config {
         id: id(index),
@@ -405,8 +414,12 @@ fn build_vcpu(setup: &Setup, index: usize, inbox: Arc<Inbox>) -> (Vcpu<ScriptedB
         index,
         inbox,
         lapic: lapic_config,
-        msrs: MsrState::new(0x1234, cpuid.physical_address_bits()),
-        xcr0_allowed: setup.xcr0_allowed,
+        msrs: MsrState::new(&MsrConfig {
+            microcode_revision: 0x1234,
+            physical_address_bits: cpuid.physical_address_bits(),
+            arch_capabilities: cpuid.arch_capabilities(),
+        }),
+        xcr0_allowed: cpuid.xcr0_allowed(),
         cpuid,
         tsc_offset: setup.host_tsc.0.wrapping_neg(),
         paravirt: Features::SOFTWARE_APIC,

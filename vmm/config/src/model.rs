@@ -89,6 +89,17 @@ pub enum Class {
     Exclusive,
 }
 
+/// The processor that a virtual machine sees.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Cpu {
+    /// `"host"`: the host's; the default.
+    Host,
+    /// `"x86-64-v2"`: the same on every host from 2010 on.
+    V2,
+    /// `"x86-64-v3"`: the same on every host from 2013 on.
+    V3,
+}
+
 /// One `[[vm]]`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct VmConfig {
@@ -98,6 +109,8 @@ pub struct VmConfig {
     pub memory_mib: u64,
     /// `vcpus`: virtual processors, 1 to 64; more than the host has cores is fine.
     pub vcpus: u8,
+    /// `cpu`: whether the host has what it needs is found out when the machine is built.
+    pub cpu: Cpu,
     /// `kernel`: a file of the archive.
     pub kernel: String,
     /// `boot`.

@@ -5,7 +5,7 @@
 use crate::model::Lines;
 use crate::table::{Located, Source, Table, type_name};
 use crate::{
-    Archive, Boot, Class, Config, ConfigError, Damage, FILE_NAME, HostConfig, LogLevel, Place, Problem,
+    Archive, Boot, Class, Config, ConfigError, Cpu, Damage, FILE_NAME, HostConfig, LogLevel, Place, Problem,
     Restart, VmConfig,
 };
 use alloc::string::String;
@@ -30,6 +30,7 @@ const VM_FIELDS: &[&str] = &[
     "cap",
     "cores",
     "class",
+    "cpu",
 ];
 
 /// The least memory that a virtual machine can have, in MiB.
@@ -209,6 +210,7 @@ fn control_key(text: &str) -> Option<u8> {
 /// Reads one `[[vm]]`; what it returns counts only if `table` has no errors after.
 fn read_vm(table: &mut Table<'_>) -> Option<VmConfig> {
     const BOOTS: &[&str] = &["linux", "pvh"];
+    const CPUS: &[&str] = &["host", "x86-64-v2", "x86-64-v3"];
     const RESTARTS: &[&str] = &["never", "on-failure", "always"];
     table.refuse_unknown(VM_FIELDS);
     table.require("name", "name = \"web\"");
@@ -218,6 +220,7 @@ fn read_vm(table: &mut Table<'_>) -> Option<VmConfig> {
     let name = read_name(table);
     let memory = table.number("memory_mib", LEAST_MEMORY_MIB, MOST_MEMORY_MIB);
     let vcpus = table.number("vcpus", 1, MOST_VCPUS);
+    let cpu = table.choice("cpu", CPUS, &[Cpu::Host, Cpu::V2, Cpu::V3]);
     let kernel = table.text("kernel");
     let boot = table.choice("boot", BOOTS, &[Boot::Linux, Boot::Pvh]);
     let initramfs = table.text("initramfs");
@@ -232,6 +235,7 @@ fn read_vm(table: &mut Table<'_>) -> Option<VmConfig> {
         name: name.value.into(),
         memory_mib: memory.value,
         vcpus: vcpus.map_or(1, byte),
+        cpu: cpu.unwrap_or(Cpu::Host),
         kernel: kernel.value.into(),
         boot: boot.unwrap_or(Boot::Detect),
         initramfs: initramfs.map(|text| String::from(text.value)),

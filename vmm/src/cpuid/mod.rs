@@ -1,19 +1,18 @@
-//! The CPUID policy: one consistent table a virtual machine, made once from the host's leaves.
+//! The CPUID policy: one consistent table a virtual machine, made once from the host's leaves or from a model.
 //!
 //! SDM Vol. 2A, "CPUID—CPU Identification"; the 0x4000_0000 leaves as Linux documents them in "KVM CPUID bits".
 
-mod features;
+mod flags;
+mod model;
 #[cfg(test)]
 mod tests;
 mod topology;
 
 use alloc::vec::Vec;
 use arch::{Cr4Flags, Gpr, Gprs};
-use features::{
-    LEAF1_ECX, LEAF1_ECX_HYPERVISOR, LEAF1_ECX_OSXSAVE, LEAF1_ECX_TSC_DEADLINE, LEAF1_ECX_X2APIC, LEAF1_EDX,
-    LEAF1_EDX_HTT, LEAF7_EBX, LEAF7_EBX_INVPCID, LEAF7_ECX, LEAF7_ECX_OSPKE, LEAF7_ECX_PKU, LEAF7_ECX_RDPID,
-    LEAF7_EDX, LEAF81_ECX, LEAF81_EDX, LEAF81_EDX_1G, LEAF81_EDX_RDTSCP,
-};
+use flags::{Flags, Word};
+use model::Fixed;
+pub use model::{CpuModel, CpuModelMissing};
 use topology::Package;
 
 /// The four registers that CPUID returns.
@@ -38,6 +37,8 @@ impl Leaf {
 /// What the policy depends on beside the host's leaves.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct CpuidConfig {
+    /// Which processor the guest sees.
+    pub model: CpuModel,
     /// Frequency of the guest's TSC.
     pub tsc_hz: u64,
     /// The state components that a guest may enable in XCR0.
@@ -50,6 +51,8 @@ pub struct CpuidConfig {
     pub vcpus: u8,
     /// The APIC ID of this vCPU, less than `vcpus`.
     pub apic_id: u32,
+    /// The host's IA32_ARCH_CAPABILITIES, `None` where it has none.
+    pub arch_capabilities: Option<u64>,
     /// Leaf 0x4000_0001, EAX: the paravirtual features that are served, beside those that need no service.
     pub paravirt_features: u32,
 }
@@ -58,6 +61,8 @@ pub struct CpuidConfig {
 const LAST_BASIC: u32 = 0x1f;
 /// Last extended leaf that is offered.
 const LAST_EXTENDED: u32 = 0x8000_0008;
+/// The width of linear addresses: 57-bit ones are not offered.
+const LINEAR_ADDRESS_BITS: u32 = 48;
 /// First hypervisor leaf.
 const HYPERVISOR: u32 = 0x4000_0000;
 /// Leaf with the XSAVE areas.
@@ -68,6 +73,35 @@ const XSAVE_LEAF: u32 = 0xd;
 const KVM_SIGNATURE: Leaf = Leaf::new(HYPERVISOR + 1, 0x4b4d_564b, 0x564b_4d56, 0x4d);
 /// KVM_FEATURE_NOP_IO_DELAY: port 0x80 needs no delay writes.
 const KVM_FEATURE_NOP_IO_DELAY: u32 = 1 << 1;
+
+/// CPUID.1:ECX.OSXSAVE and CPUID.(7,0):ECX.OSPKE, which mirror CR4.
+const OSXSAVE: u32 = 1 << 27;
+const OSPKE: u32 = 1 << 4;
+/// CPUID.1:EDX.APIC, which mirrors IA32_APIC_BASE.
+const APIC: u32 = 1 << 9;
+/// CPUID.1:EDX.HTT: the package has several logical processors.
+const HTT: u32 = 1 << 28;
+/// Where the XSAVE area's components begin.
+const XSAVE_FIXED_BYTES: u32 = 576;
+/// What of IA32_ARCH_CAPABILITIES says that the processor is not affected by something, and needs neither a register nor an
+/// instruction of which the guest has none: RDCL_NO, RSBA, SSB_NO, MDS_NO, IF_PSCHANGE_MC_NO, TAA_NO, SBDR_SSDP_NO,
+/// FBSDP_NO, PSDP_NO, RRSBA, BHI_NO, PBRSB_NO, GDS_NO, RFDS_NO. Not IBRS_ALL: IA32_SPEC_CTRL is not offered.
+const ARCH_CAPABILITIES: u64 = 1
+    | 1 << 2
+    | 1 << 4
+    | 1 << 5
+    | 1 << 6
+    | 1 << 8
+    | 1 << 13
+    | 1 << 14
+    | 1 << 15
+    | 1 << 19
+    | 1 << 20
+    | 1 << 24
+    | 1 << 26
+    | 1 << 27;
+/// FB_CLEAR and RFDS_CLEAR: VERW does more where CPUID reports MD_CLEAR.
+const VERW_CLEARS: u64 = 1 << 17 | 1 << 28;
 
 /// One component of the XSAVE area.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -88,6 +122,9 @@ pub struct CpuidPolicy {
     topology: [Leaf; 2],
     xsave: Vec<Leaf>,
     components: Vec<Component>,
+    flags: Flags,
+    xcr0_allowed: u64,
+    arch_capabilities: Option<u64>,
 }
 
 /// What of a processor's state CPUID mirrors.
@@ -102,9 +139,22 @@ pub struct CpuidContext {
 }
 
 impl CpuidPolicy {
-    /// Makes the table from the host's leaves, which `host` reads.
-    pub fn new(host: &dyn Fn(u32, u32) -> Leaf, config: &CpuidConfig) -> Self {
+    /// Makes the table of `config`'s model, or from the host's leaves, which `host` reads.
+    ///
+    /// # Errors
+    /// [`CpuModelMissing`] when the host lacks something of the model.
+    pub fn new(host: &dyn Fn(u32, u32) -> Leaf, config: &CpuidConfig) -> Result<Self, CpuModelMissing> {
         let package = Package::new(config.vcpus);
+        let fixed = config.model.fixed();
+        let mut flags = offered(host, config);
+        let arch_capabilities = match &fixed {
+            Some(fixed) => {
+                check(host, config.model, fixed, &flags)?;
+                flags = fixed.flags;
+                None
+            }
+            None => arch_capabilities(config, &mut flags),
+        };
         let mut policy = Self {
             basic: [Leaf::default(); LAST_BASIC as usize + 1],
             extended: [Leaf::default(); 9],
@@ -117,11 +167,14 @@ impl CpuidPolicy {
             topology: package.domains(config.apic_id),
             xsave: Vec::new(),
             components: Vec::new(),
+            flags,
+            xcr0_allowed: config.xcr0_allowed & flags.state(),
+            arch_capabilities,
         };
-        policy.fill_basic(host, config, package);
-        policy.fill_extended(host, config);
-        policy.fill_xsave(host, config);
-        policy
+        policy.fill_basic(host, config, package, fixed.as_ref());
+        policy.fill_extended(host, fixed.as_ref());
+        policy.fill_xsave(host, config.model);
+        Ok(policy)
     }
 
     /// The same machine's table for the vCPU with `apic_id`. Tables that are derived from one agree in all but the
@@ -136,23 +189,36 @@ impl CpuidPolicy {
         policy
     }
 
-    fn fill_basic(&mut self, host: &dyn Fn(u32, u32) -> Leaf, config: &CpuidConfig, package: Package) {
-        let vendor = host(0, 0);
-        self.basic[0] = Leaf { eax: LAST_BASIC, ..vendor };
+    fn fill_basic(
+        &mut self,
+        host: &dyn Fn(u32, u32) -> Leaf,
+        config: &CpuidConfig,
+        package: Package,
+        fixed: Option<&Fixed>,
+    ) {
+        // Every host with VT-x has this vendor, so every model has it.
+        self.basic[0] = Leaf { eax: LAST_BASIC, ..host(0, 0) };
 
         let one = host(1, 0);
-        let mut ecx = one.ecx & LEAF1_ECX | LEAF1_ECX_X2APIC | LEAF1_ECX_TSC_DEADLINE | LEAF1_ECX_HYPERVISOR;
-        if config.xcr0_allowed == 0 {
-            ecx &= !(1 << 26 | 1 << 28);
-        }
+        let (signature, flush_size) =
+            fixed.map_or((one.eax, one.ebx & 0xff00), |fixed| (fixed.signature, 0x0800));
         // EBX: APIC ID's low byte, APIC IDs of the package, CLFLUSH size, no brand index.
-        let ebx = config.apic_id << 24 | package.addressable_ids().min(0xff) << 16 | one.ebx & 0xff00;
-        let htt = if package.is_shared() { LEAF1_EDX_HTT } else { 0 };
-        self.basic[1] = Leaf { eax: one.eax, ebx, ecx, edx: one.edx & LEAF1_EDX | htt };
-        self.basic[2] = host(2, 0);
+        let ebx = config.apic_id << 24 | package.addressable_ids().min(0xff) << 16 | flush_size;
+        let htt = if package.is_shared() { HTT } else { 0 };
+        self.basic[1] = Leaf {
+            eax: signature,
+            ebx,
+            ecx: self.flags.word(Word::OneEcx),
+            edx: self.flags.word(Word::OneEdx) | htt,
+        };
+        // A fixed one has its caches in leaf 4 alone, which descriptor 0xFF says.
+        self.basic[2] = if fixed.is_some() { Leaf::new(0xff01, 0, 0, 0) } else { host(2, 0) };
 
         for subleaf in 0..8 {
-            let leaf = host(4, subleaf);
+            let leaf = match fixed {
+                Some(fixed) => fixed.caches.get(subleaf as usize).copied().unwrap_or_default(),
+                None => host(4, subleaf),
+            };
             if leaf.eax & 0x1f == 0 {
                 break;
             }
@@ -160,63 +226,75 @@ impl CpuidPolicy {
         }
         // Leaf 6: ARAT alone: the APIC timer keeps running in idle states.
         self.basic[6] = Leaf::new(1 << 2, 0, 0, 0);
-
-        let seven = host(7, 0);
-        let mut seven =
-            Leaf::new(0, seven.ebx & LEAF7_EBX | 1 << 1, seven.ecx & LEAF7_ECX, seven.edx & LEAF7_EDX);
-        if !config.invpcid {
-            seven.ebx &= !LEAF7_EBX_INVPCID;
-        }
-        if !config.rdtscp {
-            seven.ecx &= !LEAF7_ECX_RDPID;
-        }
-        if config.xcr0_allowed & (1 << 9) == 0 {
-            seven.ecx &= !LEAF7_ECX_PKU;
-        }
-        self.basic[7] = seven;
-
+        self.basic[7] = Leaf::new(
+            0,
+            self.flags.word(Word::SevenEbx),
+            self.flags.word(Word::SevenEcx),
+            self.flags.word(Word::SevenEdx),
+        );
         self.basic[0x15] = tsc_leaf(config.tsc_hz);
         let mhz = u32::try_from((config.tsc_hz + 500_000) / 1_000_000).unwrap_or(u32::MAX).min(0xffff);
         self.basic[0x16] = Leaf::new(mhz, mhz, 0, 0);
     }
 
-    fn fill_extended(&mut self, host: &dyn Fn(u32, u32) -> Leaf, config: &CpuidConfig) {
+    fn fill_extended(&mut self, host: &dyn Fn(u32, u32) -> Leaf, fixed: Option<&Fixed>) {
         self.extended[0] = Leaf::new(LAST_EXTENDED, 0, 0, 0);
-        let one = host(0x8000_0001, 0);
-        let mut edx = one.edx & LEAF81_EDX | 1 << 11;
-        if !config.rdtscp {
-            edx &= !LEAF81_EDX_RDTSCP;
-        }
-        self.extended[1] = Leaf { eax: one.eax, ebx: 0, ecx: one.ecx & LEAF81_ECX, edx };
-        for number in 2..=6 {
-            self.extended[number as usize] = host(0x8000_0000 + number, 0);
-        }
+        let signature = fixed.map_or(host(0x8000_0001, 0).eax, |_| 0);
+        self.extended[1] = Leaf {
+            eax: signature,
+            ebx: 0,
+            ecx: self.flags.word(Word::ExtendedEcx),
+            edx: self.flags.word(Word::ExtendedEdx),
+        };
+        let widths = match fixed {
+            Some(fixed) => {
+                for (leaf, bytes) in self.extended[2..5].iter_mut().zip(fixed.brand.chunks_exact(16)) {
+                    *leaf = text(bytes);
+                }
+                // The second-level cache, as leaf 4 has it: 256 KiB, 8 ways, lines of 64 bytes.
+                self.extended[6] = Leaf::new(0, 0, 256 << 16 | 6 << 12 | 64, 0);
+                u32::from(fixed.physical_address_bits) | LINEAR_ADDRESS_BITS << 8
+            }
+            None => {
+                for number in 2..=6 {
+                    self.extended[number as usize] = host(0x8000_0000 + number, 0);
+                }
+                host(0x8000_0008, 0).eax & 0xff | LINEAR_ADDRESS_BITS << 8
+            }
+        };
         // Invariant TSC.
         self.extended[7] = Leaf::new(0, 0, 0, 1 << 8);
         // Address widths; no WBNOINVD. ECX is reserved: only AMD's processors count cores there.
-        self.extended[8] = Leaf { ebx: 0, ecx: 0, edx: 0, ..host(0x8000_0008, 0) };
+        self.extended[8] = Leaf::new(widths, 0, 0, 0);
     }
 
-    fn fill_xsave(&mut self, host: &dyn Fn(u32, u32) -> Leaf, config: &CpuidConfig) {
-        if config.xcr0_allowed == 0 {
+    fn fill_xsave(&mut self, host: &dyn Fn(u32, u32) -> Leaf, model: CpuModel) {
+        if self.xcr0_allowed == 0 {
             return;
         }
         for number in 2..63_u32 {
-            if config.xcr0_allowed & (1 << number) == 0 {
+            if self.xcr0_allowed & (1 << number) == 0 {
                 continue;
             }
-            let leaf = host(XSAVE_LEAF, number);
-            let aligned = leaf.ecx & 2 != 0;
-            self.components.push(Component { number, size: leaf.eax, offset: leaf.ebx, aligned });
+            let component = match model {
+                // All processors have the one component of these models in the same place.
+                CpuModel::V2 | CpuModel::V3 => {
+                    Component { number, size: 256, offset: XSAVE_FIXED_BYTES, aligned: false }
+                }
+                CpuModel::Host => {
+                    let leaf = host(XSAVE_LEAF, number);
+                    Component { number, size: leaf.eax, offset: leaf.ebx, aligned: leaf.ecx & 2 != 0 }
+                }
+            };
+            self.components.push(component);
         }
-        let one = host(XSAVE_LEAF, 1);
-        let halves = config.xcr0_allowed.to_le_bytes();
+        let halves = self.xcr0_allowed.to_le_bytes();
         let low = u32::from_le_bytes([halves[0], halves[1], halves[2], halves[3]]);
         let high = u32::from_le_bytes([halves[4], halves[5], halves[6], halves[7]]);
-        let largest = self.standard_size(config.xcr0_allowed);
+        let largest = self.standard_size(self.xcr0_allowed);
         self.xsave.push(Leaf::new(low, 0, largest, high));
         // XSAVEOPT, XSAVEC, XGETBV with ECX=1; no XSAVES.
-        self.xsave.push(Leaf::new(one.eax & 0b111, 0, 0, 0));
+        self.xsave.push(Leaf::new(self.flags.word(Word::XsaveEax), 0, 0, 0));
         for number in 2..63_u32 {
             let leaf = self
                 .components
@@ -231,12 +309,14 @@ impl CpuidPolicy {
 
     /// Size in bytes of the standard-format XSAVE area for `xcr0`.
     fn standard_size(&self, xcr0: u64) -> u32 {
-        self.enabled(xcr0).map(|component| component.offset + component.size).fold(576, u32::max)
+        self.enabled(xcr0)
+            .map(|component| component.offset + component.size)
+            .fold(XSAVE_FIXED_BYTES, u32::max)
     }
 
     /// Size in bytes of the compacted XSAVE area for `xcr0`.
     fn compacted_size(&self, xcr0: u64) -> u32 {
-        self.enabled(xcr0).fold(576, |size, component| {
+        self.enabled(xcr0).fold(XSAVE_FIXED_BYTES, |size, component| {
             let start = if component.aligned { size.next_multiple_of(64) } else { size };
             start + component.size
         })
@@ -271,10 +351,10 @@ impl CpuidPolicy {
             1 => {
                 let mut one = self.basic[1];
                 if context.cr4.contains(Cr4Flags::OSXSAVE) {
-                    one.ecx |= LEAF1_ECX_OSXSAVE;
+                    one.ecx |= OSXSAVE;
                 }
                 if !context.apic_enabled {
-                    one.edx &= !(1 << 9);
+                    one.edx &= !APIC;
                 }
                 one
             }
@@ -282,7 +362,7 @@ impl CpuidPolicy {
             7 if subleaf == 0 => {
                 let mut seven = self.basic[7];
                 if context.cr4.contains(Cr4Flags::PROTECTION_KEY_USER) {
-                    seven.ecx |= LEAF7_ECX_OSPKE;
+                    seven.ecx |= OSPKE;
                 }
                 seven
             }
@@ -316,11 +396,21 @@ impl CpuidPolicy {
         (self.extended[8].eax & 0xff) as u8
     }
 
+    /// The state components that a guest may enable in XCR0.
+    pub const fn xcr0_allowed(&self) -> u64 {
+        self.xcr0_allowed
+    }
+
+    /// IA32_ARCH_CAPABILITIES, `None` where the leaves do not report the register.
+    pub const fn arch_capabilities(&self) -> Option<u64> {
+        self.arch_capabilities
+    }
+
     /// What the leaves say of paging.
     pub fn paging_features(&self) -> emulate::PagingFeatures {
         emulate::PagingFeatures {
             physical_address_bits: self.physical_address_bits(),
-            gib_pages: self.extended[1].edx & LEAF81_EDX_1G != 0,
+            gib_pages: self.flags.has(flags::GIB_PAGES),
         }
     }
 
@@ -337,23 +427,76 @@ impl CpuidPolicy {
             | Cr4Flags::PERFORMANCE_MONITOR_COUNTER
             | Cr4Flags::OSFXSR
             | Cr4Flags::OSXMMEXCPT_ENABLE;
-        let (one, seven) = (self.basic[1], self.basic[7]);
         let offers = [
-            (one.ecx & 1 << 17 != 0, Cr4Flags::PCID),
-            (one.ecx & 1 << 26 != 0, Cr4Flags::OSXSAVE),
-            (seven.ebx & 1 != 0, Cr4Flags::FSGSBASE),
-            (seven.ebx & 1 << 7 != 0, Cr4Flags::SUPERVISOR_MODE_EXECUTION_PROTECTION),
-            (seven.ebx & 1 << 20 != 0, Cr4Flags::SUPERVISOR_MODE_ACCESS_PREVENTION),
-            (seven.ecx & 1 << 2 != 0, Cr4Flags::USER_MODE_INSTRUCTION_PREVENTION),
-            (seven.ecx & LEAF7_ECX_PKU != 0, Cr4Flags::PROTECTION_KEY_USER),
+            (flags::PCID, Cr4Flags::PCID),
+            (flags::XSAVE, Cr4Flags::OSXSAVE),
+            (flags::FSGSBASE, Cr4Flags::FSGSBASE),
+            (flags::SMEP, Cr4Flags::SUPERVISOR_MODE_EXECUTION_PROTECTION),
+            (flags::SMAP, Cr4Flags::SUPERVISOR_MODE_ACCESS_PREVENTION),
+            (flags::UMIP, Cr4Flags::USER_MODE_INSTRUCTION_PREVENTION),
+            (flags::PKU, Cr4Flags::PROTECTION_KEY_USER),
         ];
-        for (offered, flag) in offers {
-            if offered {
+        for (feature, flag) in offers {
+            if self.flags.has(feature) {
                 allowed |= flag;
             }
         }
         allowed
     }
+}
+
+/// What the host has that a guest may be offered, and what is emulated.
+fn offered(host: &dyn Fn(u32, u32) -> Leaf, config: &CpuidConfig) -> Flags {
+    let mut flags = Flags::of_host(host);
+    model::EMULATED.into_iter().for_each(|flag| flags.insert(flag));
+    // Processors report it in 64-bit mode alone, which is where every guest can get.
+    flags.insert(flags::SYSCALL);
+    if !config.invpcid {
+        flags.remove(flags::INVPCID);
+    }
+    if !config.rdtscp {
+        flags.remove(flags::RDTSCP);
+    }
+    if config.arch_capabilities.is_none() {
+        flags.remove(flags::ARCH_CAPABILITIES);
+    }
+    flags.close(config.xcr0_allowed);
+    flags
+}
+
+/// Whether the host, which offers `flags`, can be the processor `fixed` of `model`.
+fn check(
+    host: &dyn Fn(u32, u32) -> Leaf,
+    model: CpuModel,
+    fixed: &Fixed,
+    flags: &Flags,
+) -> Result<(), CpuModelMissing> {
+    let [width, ..] = host(0x8000_0008, 0).eax.to_le_bytes();
+    let missing = CpuModelMissing {
+        model,
+        features: fixed.flags.missing_in(*flags).map(|feature| feature.name).collect(),
+        physical_address_bits: (width < fixed.physical_address_bits).then_some(width),
+    };
+    if missing.features.is_empty() && missing.physical_address_bits.is_none() { Ok(()) } else { Err(missing) }
+}
+
+/// IA32_ARCH_CAPABILITIES as the host's model has it, and the bit that reports it.
+fn arch_capabilities(config: &CpuidConfig, flags: &mut Flags) -> Option<u64> {
+    let verw = if flags.has(flags::MD_CLEAR) { VERW_CLEARS } else { 0 };
+    let value = config.arch_capabilities.map(|host| host & (ARCH_CAPABILITIES | verw));
+    if value.is_some() {
+        flags.insert(flags::ARCH_CAPABILITIES);
+    }
+    value
+}
+
+/// A leaf of the brand string.
+fn text(bytes: &[u8]) -> Leaf {
+    let word = |index: usize| {
+        let bytes = bytes.get(index * 4..index * 4 + 4).and_then(|four| four.try_into().ok());
+        u32::from_le_bytes(bytes.unwrap_or_default())
+    };
+    Leaf::new(word(0), word(1), word(2), word(3))
 }
 
 /// Leaf 0x15 for a TSC of `hz`: the smallest whole ratio whose crystal fits the 32 bits of ECX, so that nothing

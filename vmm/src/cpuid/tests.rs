@@ -1,5 +1,7 @@
 //! Tests of the policy: what is hidden, what mirrors the processor's state, and that the topology is one story.
 
+mod models;
+
 use super::*;
 
 fn host(leaf: u32, subleaf: u32) -> Leaf {
@@ -14,25 +16,34 @@ fn host(leaf: u32, subleaf: u32) -> Leaf {
         (XSAVE_LEAF, 1) => Leaf::new(0xf, 0, 0, 0),
         (XSAVE_LEAF, 2) => Leaf::new(256, 576, 0, 0),
         (XSAVE_LEAF, 5) => Leaf::new(64, 1088, 2, 0),
+        (XSAVE_LEAF, 6) => Leaf::new(512, 1152, 2, 0),
+        (XSAVE_LEAF, 7) => Leaf::new(1024, 1664, 2, 0),
         (XSAVE_LEAF, 9) => Leaf::new(8, 2688, 0, 0),
+        (0x8000_0008, _) => Leaf::new(48 << 8 | 46, 0, 0, 0),
         _ => Leaf::new(u32::MAX, u32::MAX, u32::MAX, u32::MAX),
     }
 }
 
 fn config(vcpus: u8, apic_id: u32) -> CpuidConfig {
     CpuidConfig {
+        model: CpuModel::Host,
         tsc_hz: 2_893_202_417,
-        xcr0_allowed: 0x227,
+        xcr0_allowed: 0x2e7,
         rdtscp: true,
         invpcid: true,
         vcpus,
         apic_id,
+        arch_capabilities: None,
         paravirt_features: 0,
     }
 }
 
 fn policy() -> CpuidPolicy {
-    CpuidPolicy::new(&host, &config(1, 0))
+    made(&config(1, 0))
+}
+
+fn made(config: &CpuidConfig) -> CpuidPolicy {
+    CpuidPolicy::new(&host, config).expect("every host is its own model")
 }
 
 fn context() -> CpuidContext {
@@ -42,11 +53,11 @@ fn context() -> CpuidContext {
 #[test]
 fn osxsave_and_ospke_mirror_cr4() {
     let policy = policy();
-    assert_eq!(policy.get(1, 0, context).ecx & LEAF1_ECX_OSXSAVE, 0);
+    assert_eq!(policy.get(1, 0, context).ecx & OSXSAVE, 0);
     let cr4 = Cr4Flags::OSXSAVE | Cr4Flags::PROTECTION_KEY_USER;
     let with = || CpuidContext { cr4, ..context() };
-    assert_ne!(policy.get(1, 0, with).ecx & LEAF1_ECX_OSXSAVE, 0);
-    assert_ne!(policy.get(7, 0, with).ecx & LEAF7_ECX_OSPKE, 0);
+    assert_ne!(policy.get(1, 0, with).ecx & OSXSAVE, 0);
+    assert_ne!(policy.get(7, 0, with).ecx & OSPKE, 0);
 }
 
 #[test]
@@ -110,7 +121,7 @@ fn paravirtual_features_are_passed_on_without_hints() {
     let plain = policy().get(HYPERVISOR + 1, 0, context);
     assert_eq!(plain, Leaf::new(KVM_FEATURE_NOP_IO_DELAY, 0, 0, 0));
     let config = CpuidConfig { paravirt_features: 0x0100_0009, ..config(1, 0) };
-    let served = CpuidPolicy::new(&host, &config).get(HYPERVISOR + 1, 0, context);
+    let served = made(&config).get(HYPERVISOR + 1, 0, context);
     assert_eq!(served, Leaf::new(0x0100_000b, 0, 0, 0));
 }
 
@@ -157,7 +168,7 @@ fn place(policy: &CpuidPolicy, leaf: u32) -> Place {
 fn a_machine_is_one_package_of_single_threaded_cores() {
     for vcpus in 1..=64_u8 {
         for id in 0..u32::from(vcpus) {
-            let policy = CpuidPolicy::new(&host, &config(vcpus, id));
+            let policy = made(&config(vcpus, id));
             let expected = Place {
                 apic_id: id,
                 package: 0,
@@ -175,7 +186,7 @@ fn a_machine_is_one_package_of_single_threaded_cores() {
 #[test]
 fn the_shift_to_the_package_is_the_least_that_holds_every_id() {
     for vcpus in 1..=64_u8 {
-        let shift = CpuidPolicy::new(&host, &config(vcpus, 0)).get(0xb, 1, context).eax;
+        let shift = made(&config(vcpus, 0)).get(0xb, 1, context).eax;
         assert!(1 << shift >= u32::from(vcpus) && (1 << shift) / 2 < u32::from(vcpus), "{vcpus}: {shift}");
     }
 }
@@ -184,10 +195,10 @@ fn the_shift_to_the_package_is_the_least_that_holds_every_id() {
 fn the_old_leaves_tell_the_same_topology() {
     for vcpus in 1..=64_u8 {
         for id in 0..u32::from(vcpus) {
-            let policy = CpuidPolicy::new(&host, &config(vcpus, id));
+            let policy = made(&config(vcpus, id));
             let one = policy.get(1, 0, context);
             assert_eq!(one.ebx >> 24, id);
-            assert_eq!(one.edx & LEAF1_EDX_HTT != 0, vcpus > 1, "HTT of {vcpus}");
+            assert_eq!(one.edx & HTT != 0, vcpus > 1, "HTT of {vcpus}");
             let logical = one.ebx >> 16 & 0xff;
             assert_eq!(logical, 1 << policy.get(0xb, 1, context).eax);
             for subleaf in 0..4 {
@@ -204,10 +215,10 @@ fn the_old_leaves_tell_the_same_topology() {
 #[test]
 fn processors_of_a_machine_differ_in_their_id_alone() {
     for vcpus in [1, 2, 3, 33, 64_u8] {
-        let first = CpuidPolicy::new(&host, &config(vcpus, 0));
+        let first = made(&config(vcpus, 0));
         for id in 0..u32::from(vcpus) {
             let derived = first.for_vcpu(id);
-            assert_eq!(derived, CpuidPolicy::new(&host, &config(vcpus, id)));
+            assert_eq!(derived, made(&config(vcpus, id)));
             assert_eq!(derived.for_vcpu(0), first);
             for leaf in (0..0x21).chain(HYPERVISOR..HYPERVISOR + 3).chain(0x8000_0000..0x8000_0009) {
                 for subleaf in 0..10 {
@@ -236,7 +247,7 @@ fn a_single_processor_is_told_as_before_there_were_several() {
 
 #[test]
 fn counts_beyond_their_fields_do_not_spill() {
-    let policy = CpuidPolicy::new(&host, &config(255, 254));
+    let policy = made(&config(255, 254));
     assert_eq!(policy.get(1, 0, context).ebx >> 16, 254 << 8 | 0xff);
     assert_eq!(policy.get(4, 3, context).eax, 63 << 26 | 255 << 14 | 0x163);
 }

@@ -1,7 +1,7 @@
 //! Tests of the configuration reader: what it takes, and the words for each mistake.
 
 use crate::archive::testing::{archive, entry};
-use crate::{Archive, Boot, Class, Config, HostResources, LogLevel, Restart};
+use crate::{Archive, Boot, Class, Config, Cpu, HostResources, LogLevel, Restart};
 use proptest::prelude::*;
 
 fn errors(text: &str) -> Vec<String> {
@@ -44,6 +44,7 @@ fn a_whole_configuration_is_read() {
         cores = [3, 0,
             255]
         class = "latency"
+        cpu = "x86-64-v3"
 
         [[vm]]
         name = "small"
@@ -61,6 +62,7 @@ fn a_whole_configuration_is_read() {
     assert_eq!((web.kernel.as_str(), web.initramfs.as_deref()), ("images/vmlinuz", Some("images/initramfs")));
     assert_eq!((web.vcpus, web.cap, web.class), (64, Some(40), Class::Latency));
     assert_eq!(web.cores.as_deref(), Some([3, 0, 255].as_slice()));
+    assert_eq!((web.cpu, small.cpu), (Cpu::V3, Cpu::Host));
     assert!(!web.autostart && web.console && web.cmdline == "console=ttyS0");
     assert_eq!((small.memory_mib, small.vcpus, small.boot, small.weight), (16, 1, Boot::Detect, 100));
     assert!(small.autostart && !small.console && small.cmdline.is_empty() && small.initramfs.is_none());
@@ -101,6 +103,10 @@ fn each_mistake_names_line_machine_field_and_remedy() {
         (
             "class = \"realtime\"",
             "field `class`: \"realtime\" is not a choice; use one of normal, latency, exclusive",
+        ),
+        (
+            "cpu = \"haswell\"",
+            "field `cpu`: \"haswell\" is not a choice; use one of host, x86-64-v2, x86-64-v3",
         ),
     ];
     for (line, message) in expected {
