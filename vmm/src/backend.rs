@@ -5,7 +5,7 @@
 
 use crate::lapic::VectorSet;
 use crate::{CpuState, Event, ExtendedLayout, ExtendedState, PendingEvent, VmExit};
-use arch::{Cr0Flags, Cr4Flags, EferFlags, Gprs, Msr, RFlags, Segment, SegmentRegister, Tsc};
+use arch::{Cr0Flags, Cr4Flags, EferFlags, Gprs, Msr, RFlags, Segment, SegmentRegister, Tsc, Vector};
 use bitflags::bitflags;
 
 bitflags! {
@@ -234,6 +234,13 @@ pub trait VcpuBackend {
 
     /// Requests interrupts: adds them to the lent IRR.
     fn request(&mut self, _vectors: VectorSet) {}
+
+    /// Requests one interrupt that is not level-triggered.
+    fn request_one(&mut self, vector: Vector) {
+        let mut vectors = VectorSet::EMPTY;
+        vectors.insert(vector);
+        self.request(vectors);
+    }
 
     /// Sets TMR: an EOI of one of these vectors exits with [`VmExit::EoiInduced`]. Cheap when nothing changes.
     fn set_level_triggered(&mut self, _vectors: VectorSet) {}

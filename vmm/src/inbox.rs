@@ -117,12 +117,19 @@ impl Inbox {
         Addressing::from_word(self.address.load(Ordering::Relaxed))
     }
 
+    /// Whether the local APIC is addressed at all: it is not disabled.
+    #[inline]
+    pub(crate) fn is_addressable(&self) -> bool {
+        Addressing::is_enabled_in(self.address.load(Ordering::Relaxed))
+    }
+
     /// Tells senders how the local APIC is addressed from now on.
     pub(crate) fn publish(&self, addressing: Addressing) {
         self.address.store(addressing.to_word(), Ordering::Release);
     }
 
     /// Requests an interrupt.
+    #[inline]
     pub fn post(&self, vector: Vector, trigger: TriggerMode) -> Tell {
         if vector.0 < FIRST_LEGAL_VECTOR {
             return wake_if(self.signal(Signals::ILLEGAL_VECTOR));

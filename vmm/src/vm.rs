@@ -8,8 +8,8 @@ use crate::paravirt::TscAgreement;
 use crate::{Clock, Inbox};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
-use arch::{Nanos, Tsc};
-use bus::{Attention, DeliveryMode, InterruptMessage, Platform, PowerRequest};
+use arch::{Nanos, Tsc, Vector};
+use bus::{Attention, DeliveryMode, InterruptMessage, Platform, PowerRequest, TriggerMode};
 use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use spin::{Mutex, MutexGuard};
@@ -270,6 +270,21 @@ impl<M, P: Platform> Vm<M, P> {
     pub(crate) fn broadcast(&self, message: InterruptMessage, own: usize) {
         for index in (0..self.inboxes.len()).filter(|index| *index != own) {
             self.leave(index, message);
+        }
+    }
+
+    /// Leaves the edge-triggered interrupt `vector` for vCPU `index`, which is not the one that runs here, and has it looked
+    /// at. One whose local APIC is disabled gets none.
+    #[inline]
+    pub(crate) fn leave_interrupt(&self, index: usize, vector: Vector) {
+        let inbox = &self.inboxes[index];
+        if !inbox.is_addressable() {
+            return;
+        }
+        match inbox.post(vector, TriggerMode::Edge) {
+            Tell::Nobody => {}
+            Tell::Wake => self.host.wake(index),
+            Tell::Notify => self.host.notify(index),
         }
     }
 

@@ -22,7 +22,7 @@ const EOI: u16 = 0xb0;
 const SPURIOUS: u16 = 0xf0;
 const LOGICAL_DESTINATION: u16 = 0xd0;
 const DESTINATION_FORMAT: u16 = 0xe0;
-pub(super) const ICR_LOW: u16 = 0x300;
+pub(crate) const ICR_LOW: u16 = 0x300;
 pub(super) const ICR_HIGH: u16 = 0x310;
 const LVT_TIMER: u16 = 0x320;
 pub(super) const LVT_LINT0: u16 = 0x350;
@@ -30,7 +30,7 @@ const INITIAL_COUNT: u16 = 0x380;
 const CURRENT_COUNT: u16 = 0x390;
 const DIVIDE: u16 = 0x3e0;
 
-pub(super) const MASKED: u32 = 1 << 16;
+pub(crate) const MASKED: u32 = 1 << 16;
 /// Spurious-interrupt register: the local APIC is on.
 const SOFTWARE_ENABLED: u32 = 1 << 8;
 const APIC_BASE_ENABLED: u64 = 1 << 11;

@@ -6,6 +6,7 @@ mod exceptions;
 pub(crate) mod extended_state;
 mod hypercall;
 mod io;
+mod ipi;
 mod memory_access;
 mod msr;
 

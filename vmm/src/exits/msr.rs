@@ -1,6 +1,7 @@
 //! RDMSR and WRMSR of registers that the MSR bitmap does not give to the guest.
 
-use crate::lapic::{Effect, GeneralProtection, Ipi, Recipients};
+use super::ipi;
+use crate::lapic::{Effect, GeneralProtection};
 use crate::paravirt::{Loaded, Others};
 use crate::{Outcome, Vcpu, VcpuBackend, Vm};
 use arch::{Cr0Flags, EferFlags, Exception, Gpr, Msr, Tsc, Vector};
@@ -60,20 +61,8 @@ pub(super) fn write<B: VcpuBackend, M: GuestMemory, P: Platform>(
             vcpu.update_timer(vm);
             Outcome::Advance
         }
-        _ if msr.is_x2apic() => {
-            let guest_now = vcpu.guest_tsc(now);
-            vcpu.take_eoi(vm);
-            match vcpu.lapic.write_msr(msr, value, guest_now) {
-                Ok(effect) => {
-                    apply(vcpu, vm, effect, now);
-                    if is_timer(msr) {
-                        vcpu.update_timer(vm);
-                    }
-                    Outcome::Advance
-                }
-                Err(_) => GP,
-            }
-        }
+        ipi::COMMAND if ipi::send_to_one(vcpu, vm, value) => Outcome::Advance,
+        _ if msr.is_x2apic() => write_x2apic(vcpu, vm, msr, value, now),
         Msr::APIC_BASE => match set_apic_base(vcpu, value) {
             Ok(()) => {
                 vcpu.events_changed = true;
@@ -101,6 +90,28 @@ pub(super) fn write<B: VcpuBackend, M: GuestMemory, P: Platform>(
                 write_paravirtual(vcpu, vm, msr, value)
             }
         }
+    }
+}
+
+/// A write to a register of the x2APIC range.
+fn write_x2apic<B: VcpuBackend, M: GuestMemory, P: Platform>(
+    vcpu: &mut Vcpu<B>,
+    vm: &Vm<M, P>,
+    msr: Msr,
+    value: u64,
+    now: Tsc,
+) -> Outcome {
+    let guest_now = vcpu.guest_tsc(now);
+    vcpu.take_eoi(vm);
+    match vcpu.lapic.write_msr(msr, value, guest_now) {
+        Ok(effect) => {
+            apply(vcpu, vm, effect, now);
+            if is_timer(msr) {
+                vcpu.update_timer(vm);
+            }
+            Outcome::Advance
+        }
+        Err(_) => GP,
     }
 }
 
@@ -200,27 +211,7 @@ pub(super) fn apply<B: VcpuBackend, M, P: Platform>(
                 let _nothing = vcpu.serve_platform(vm, &mut platform, attention);
             }
         }
-        Effect::SendIpi(ipi) => send(vcpu, vm, ipi),
-    }
-}
-
-/// Hands an IPI to those it is for.
-fn send<B: VcpuBackend, M, P: Platform>(vcpu: &mut Vcpu<B>, vm: &Vm<M, P>, ipi: Ipi) {
-    let own = vcpu.index;
-    let is_own = match ipi.recipients {
-        Recipients::Destination if vm.is_alone() => vcpu.lapic.matches(ipi.message.destination),
-        Recipients::Destination => vm.route(ipi.message, Some(own)),
-        Recipients::All => {
-            vm.broadcast(ipi.message, own);
-            true
-        }
-        Recipients::Others => {
-            vm.broadcast(ipi.message, own);
-            false
-        }
-    };
-    if is_own {
-        vcpu.accept(ipi.message);
+        Effect::SendIpi(ipi) => ipi::send(vcpu, vm, ipi),
     }
 }
 

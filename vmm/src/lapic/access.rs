@@ -101,6 +101,24 @@ impl LocalApic {
         }
     }
 
+    /// The ID and the vector that a write of `value` to the command register is for, if it sends a fixed interrupt to one
+    /// processor in x2APIC mode.
+    #[inline]
+    pub(crate) fn command_to_one(&self, value: u64) -> Option<(u32, Vector)> {
+        // Destination, level assert and vector; all other bits are clear.
+        const PLAIN: u64 = 0xffff_ffff_0000_40ff;
+        let command = Command(value);
+        let is_plain =
+            self.mode == Mode::X2Apic && value & !PLAIN == 0 && command.vector().0 >= FIRST_LEGAL_VECTOR;
+        is_plain.then_some((command.high(), command.vector()))
+    }
+
+    /// The command register was written with `value`, which [`Self::command_to_one`] knew.
+    #[inline]
+    pub(crate) const fn note_command(&mut self, value: u64) {
+        self.command = Command(value);
+    }
+
     /// IA32_TSC_DEADLINE: zero when the timer is disarmed or in another mode.
     pub fn tsc_deadline(&self, now: Tsc) -> Tsc {
         self.timer.tsc_deadline(now)

@@ -48,6 +48,12 @@ impl Addressing {
         Self { mode, id: word as u32, logical: (word >> 32) as u32 & 0xff, format: (word >> 40) as u32 & 0xf }
     }
 
+    /// Whether [`Self::to_word`] made `word` of a local APIC that is not disabled.
+    #[inline]
+    pub(crate) const fn is_enabled_in(word: u64) -> bool {
+        word >> 44 & 3 != 0
+    }
+
     /// Whether a message to `destination` is for this local APIC. A disabled one gets none.
     pub fn matches(self, destination: Destination) -> bool {
         match (self.mode, destination) {
@@ -87,6 +93,7 @@ mod tests {
         for mode in [Mode::Disabled, Mode::XApic, Mode::X2Apic] {
             let addressing = Addressing { mode, id: 0xdead_beef, logical: 0xa5, format: 0 };
             assert_eq!(Addressing::from_word(addressing.to_word()), addressing);
+            assert_eq!(Addressing::is_enabled_in(addressing.to_word()), mode != Mode::Disabled);
         }
         let reset = Addressing::after_reset(7);
         assert_eq!(Addressing::from_word(reset.to_word()), reset);

@@ -577,6 +577,11 @@ impl<V: VmcsAccess> VcpuBackend for VmxBackend<V> {
         self.request_in_page(vectors);
     }
 
+    #[inline]
+    fn request_one(&mut self, vector: Vector) {
+        self.request_one_in_page(vector);
+    }
+
     fn set_level_triggered(&mut self, vectors: VectorSet) {
         if vectors != self.level_triggered {
             self.write_level_triggered(vectors);

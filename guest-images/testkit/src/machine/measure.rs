@@ -7,7 +7,7 @@
 use core::arch::asm;
 use core::sync::atomic::AtomicU64;
 
-use super::cpu::{Mmio, Msr, disable_interrupts, rdtsc, write_msr};
+use super::cpu::{Mmio, Msr, disable_interrupts, halves, rdtsc, write_msr};
 use super::trap::counter_of;
 
 /// Round trips per figure.
@@ -72,6 +72,17 @@ pub(crate) fn cpuid() -> u64 {
 /// RDMSR of IA32_APIC_BASE.
 pub(crate) fn rdmsr() -> u64 {
     measure!(["rdmsr"], in("ecx") Msr::ApicBase.number(), out("eax") _, out("edx") _)
+}
+
+/// RDMSR of the x2APIC register at `offset`.
+pub(crate) fn rdmsr_x2apic(offset: u16) -> u64 {
+    measure!(["rdmsr"], in("ecx") Msr::X2Apic(offset).number(), out("eax") _, out("edx") _)
+}
+
+/// WRMSR of `value` to the x2APIC register at `offset`; the caller knows what comes of it.
+pub(crate) fn wrmsr_x2apic(offset: u16, value: u64) -> u64 {
+    let [low, high] = halves(value);
+    measure!(["wrmsr"], in("ecx") Msr::X2Apic(offset).number(), in("eax") low, in("edx") high)
 }
 
 /// WRMSR of the TSC deadline, to zero: disarms a timer that is not armed.

@@ -25,6 +25,10 @@ const POST_PORT: u16 = 0x80;
 /// I/O APIC registers: index, and the window on the indexed one.
 const IOAPIC_INDEX: u8 = 0x00;
 const IOAPIC_WINDOW: u8 = 0x10;
+/// Offsets of local APIC registers, in the page.
+const ID: u16 = 0x20;
+const TASK_PRIORITY: u16 = 0x80;
+const LVT_TIMER: u16 = 0x320;
 /// Ticks from arming a timer to its interrupt: long after any hypervisor is back from arming it.
 const TICK_DELAY: u64 = 100_000;
 /// Interrupts per figure.
@@ -61,6 +65,9 @@ pub(super) fn bench() -> Verdict {
     if let Some(ticks) = average(|| spin_until(IPI_VECTOR, ipi, PATIENCE)) {
         report!("bench: self-ipi {ticks}");
     }
+    if apic::is_x2apic() {
+        x2apic()?;
+    }
     if apic::has_deadline() {
         apic::set_timer(TimerMode::Deadline);
         line("wrmsr-tsc-deadline", measure::wrmsr_deadline);
@@ -84,6 +91,39 @@ pub(super) fn bench() -> Verdict {
     }
     report!("bench: done");
     Ok(())
+}
+
+/// Registers of the local APIC, in x2APIC mode.
+fn x2apic() -> Verdict {
+    line("x2apic-read-id", || measure::rdmsr_x2apic(ID));
+    line("x2apic-read-tpr", || measure::rdmsr_x2apic(TASK_PRIORITY));
+    line("x2apic-write-tpr", || measure::wrmsr_x2apic(TASK_PRIORITY, 0));
+    line("x2apic-write-lvt-timer", || measure::wrmsr_x2apic(LVT_TIMER, apic::MASKED.into()));
+    // Interrupts are off: of all that are sent, one waits in the end.
+    line("x2apic-icr-self", || {
+        measure::wrmsr_x2apic(apic::ICR_LOW, u64::from(apic::id()) << 32 | 1 << 14 | u64::from(IPI_VECTOR))
+    });
+    match spin_until(IPI_VECTOR, || {}, PATIENCE) {
+        Some(_) => Ok(()),
+        None => expect("the last interrupt", 0u64, 1u64),
+    }
+}
+
+/// The same through memory, in xAPIC mode. No `bench: done`: `bench` comes after it.
+pub(super) fn xapic() -> Verdict {
+    line("xapic-read-id", || measure::mmio_read(Mmio::LocalApic, 0x20));
+    line("xapic-read-tpr", || measure::mmio_read(Mmio::LocalApic, 0x80));
+    line("xapic-write-tpr", || measure::mmio_write(Mmio::LocalApic, 0x80));
+    line("xapic-write-eoi", || measure::mmio_write(Mmio::LocalApic, 0xb0));
+    line("xapic-write-ldr", || measure::mmio_write(Mmio::LocalApic, 0xd0));
+    let ipi = || ipi::send_to_self(SelfInterrupt::Fixed(IPI_VECTOR));
+    match average(|| spin_until(IPI_VECTOR, ipi, PATIENCE)) {
+        Some(ticks) => {
+            report!("bench: xapic-self-ipi {ticks}");
+            Ok(())
+        }
+        None => expect("an interrupt to itself", 0u64, 1u64),
+    }
 }
 
 /// Whether the other CPU's job is over.

@@ -113,6 +113,7 @@ pub(crate) const ALL: &[Program] = &[
     Program::smp("smp-tlb", smp_tlb::smp_tlb),
     Program::smp("smp-hlt", smp_hlt::smp_hlt),
     Program::smp("cpuid-topology", topology::topology),
+    Program::new("bench-xapic", bench::xapic).in_xapic_mode(),
     Program::new("bench", bench::bench),
     Program::new("ticks", bench::ticks),
     Program::new("periodic-ticks", bench::periodic_ticks),

@@ -54,6 +54,21 @@ impl<V: VmcsAccess> VmxBackend<V> {
                 self.vmcs.write_apic(at, value);
             }
         }
+        self.raise_request(highest);
+    }
+
+    /// Adds one request to IRR.
+    #[inline]
+    pub(super) fn request_one_in_page(&mut self, vector: Vector) {
+        let at = register(IRR, vector.0 >> 5);
+        let value = self.vmcs.read_apic(at) | 1 << (vector.0 & 31);
+        self.vmcs.write_apic(at, value);
+        self.raise_request(vector);
+    }
+
+    /// Raises RVI to `highest`, unless it is higher.
+    #[inline]
+    fn raise_request(&mut self, highest: Vector) {
         let [requesting, servicing] = self.vmcs.read(field::GUEST_INTERRUPT_STATUS).to_le_bytes();
         if highest.0 > requesting {
             let status = u16::from_le_bytes([highest.0, servicing]);
