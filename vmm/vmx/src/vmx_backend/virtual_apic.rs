@@ -46,12 +46,14 @@ impl<V: VmcsAccess> VmxBackend<V> {
     /// Adds requests to IRR and raises RVI to the highest.
     pub(super) fn request_in_page(&mut self, vectors: VectorSet) {
         let Some(highest) = vectors.highest() else { return };
-        for index in 0..8 {
-            let new = vectors.register(index);
-            if new != 0 {
-                let at = register(IRR, index);
-                let value = self.vmcs.read_apic(at) | new;
-                self.vmcs.write_apic(at, value);
+        // Mostly it is one.
+        for (index, word) in (0..).step_by(2).zip(vectors.words()) {
+            if word != 0 {
+                for index in [index, index + 1] {
+                    let at = register(IRR, index);
+                    let value = self.vmcs.read_apic(at) | vectors.register(index);
+                    self.vmcs.write_apic(at, value);
+                }
             }
         }
         self.raise_request(highest);
