@@ -31,6 +31,17 @@ pub const RESET_REGISTER: Port = Port(0xcf9);
 /// Value that resets the machine when written to [`RESET_REGISTER`].
 pub const RESET_VALUE: u8 = 0x06;
 
+/// General-purpose event block 0: status at +0, enable at +2.
+pub const GPE0: Port = Port(0x60c);
+/// Length of general-purpose event block 0, in bytes: 16 events.
+pub const GPE0_BYTES: u8 = 4;
+/// Port of the SMI command register (FADT SMI_CMD); the status byte that goes with it follows.
+pub const SMI_COMMAND: Port = Port(0xb2);
+/// Value that turns ACPI mode on when written to [`SMI_COMMAND`] (FADT ACPI_ENABLE).
+pub const ACPI_ENABLE: u8 = 0xf1;
+/// Value that turns ACPI mode off when written to [`SMI_COMMAND`] (FADT ACPI_DISABLE).
+pub const ACPI_DISABLE: u8 = 0xf0;
+
 /// ISA interrupt of the ACPI system control interrupt: level-triggered, active high on its IOAPIC pin.
 pub const SCI_IRQ: u8 = 9;
 /// ISA interrupt of the interval timer.
@@ -41,6 +52,11 @@ pub const TIMER_GSI: u8 = 2;
 pub const COM1_IRQ: u8 = 4;
 /// ISA interrupt of the real-time clock.
 pub const RTC_IRQ: u8 = 8;
+
+/// ISA interrupt of the keyboard.
+pub const KEYBOARD_IRQ: u8 = 1;
+/// ISA interrupt of the keyboard controller's second port.
+pub const AUXILIARY_IRQ: u8 = 12;
 
 /// First port of the serial port.
 pub const COM1: Port = Port(0x3f8);
@@ -58,6 +74,20 @@ pub const SYSTEM_CONTROL_B: Port = Port(0x61);
 pub const CMOS: Port = Port(0x70);
 /// CMOS index of the century, in the clock's number format (FADT CENTURY).
 pub const CMOS_CENTURY: u8 = 0x32;
+/// Index port of the second bank of CMOS memory; its data port follows.
+pub const CMOS_SECOND_BANK: Port = Port(0x72);
+/// Data port of the keyboard controller.
+pub const KEYBOARD_DATA: Port = Port(0x60);
+/// Status and command port of the keyboard controller.
+pub const KEYBOARD_COMMAND: Port = Port(0x64);
+/// Diagnostic port: firmware shows its progress there, and operating systems write it to wait a microsecond.
+pub const DIAGNOSTIC: Port = Port(0x80);
+/// Debug console: takes text, reads its own number.
+pub const DEBUG_CONSOLE: Port = Port(0xe9);
+/// First port of the device that ends the machine, where a guest's definition asks for it.
+pub const DEBUG_EXIT: Port = Port(0xf4);
+/// Ports of the device that ends the machine.
+pub const DEBUG_EXIT_PORTS: u16 = 4;
 /// System control port A: A20 gate and fast reset.
 pub const SYSTEM_CONTROL_A: Port = Port(0x92);
 /// Address port of PCI configuration mechanism #1; the data port is at +4.
@@ -71,5 +101,19 @@ pub const IOAPIC_BYTES: u64 = 0x1000;
 pub const IOAPIC_ID: u8 = 0;
 /// Number of IOAPIC inputs; global system interrupts 0 to this less one.
 pub const IOAPIC_PINS: u8 = 24;
+/// First address of the HPET's registers.
+pub const HPET_BASE: Gpa = Gpa::new(0xfed0_0000);
+/// Length of the HPET's registers, in bytes.
+pub const HPET_BYTES: u64 = 0x400;
+/// Comparators of the HPET.
+pub const HPET_TIMERS: u8 = 3;
+/// Low half of the HPET's capabilities register: what the ACPI HPET table calls the event timer block's ID. Vendor
+/// 8086h, legacy replacement, a 64-bit counter, three timers, revision 1.
+pub const HPET_ID: u32 = 0x8086_a201;
+/// Period of the HPET's main counter, in femtoseconds: 100 MHz.
+pub const HPET_PERIOD_FS: u32 = 10_000_000;
+/// The shortest period for which the HPET's periodic mode loses nothing, in its ticks (ACPI HPET table, "Main Counter
+/// Minimum Clock Tick in Periodic Mode").
+pub const HPET_MINIMUM_TICK: u16 = 5_000;
 /// First address of every local APIC's register window.
 pub const LOCAL_APIC_BASE: Gpa = Gpa::new(0xfee0_0000);

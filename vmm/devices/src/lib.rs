@@ -11,6 +11,7 @@
 
 mod acpi_pm;
 mod clock;
+mod hpet;
 mod ioapic;
 mod lanes;
 mod pc;
@@ -25,6 +26,7 @@ mod uart;
 pub use arch::platform_layout as layout;
 
 pub use acpi_pm::{AcpiPm, AcpiPmState, TimerWidth};
+pub use hpet::{Hpet, HpetLines, HpetState};
 pub use ioapic::{IoApic, IoApicState};
 pub use pc::{Pc, PcConfig, PcState};
 pub use pci::{ConfigAccess, HostBridge, HostBridgeState, PciFunction, PciHost, PciHostState};
