@@ -12,6 +12,7 @@
 mod acpi_pm;
 mod clock;
 mod hpet;
+mod i8042;
 mod ioapic;
 mod lanes;
 mod pc;
@@ -27,6 +28,7 @@ pub use arch::platform_layout as layout;
 
 pub use acpi_pm::{AcpiPm, AcpiPmState, TimerWidth};
 pub use hpet::{Hpet, HpetLines, HpetState};
+pub use i8042::{I8042, I8042Port, I8042State};
 pub use ioapic::{IoApic, IoApicState};
 pub use pc::{Pc, PcConfig, PcState};
 pub use pci::{ConfigAccess, HostBridge, HostBridgeState, PciFunction, PciHost, PciHostState};
