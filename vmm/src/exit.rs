@@ -423,6 +423,11 @@ pub enum StopReason {
     PowerOff,
     /// The guest asked for a reset.
     Reset,
+    /// The guest ended its machine with a status, by the debug exit device.
+    DebugExit {
+        /// Twice the value that it wrote, and one.
+        status: u32,
+    },
     /// The guest's processor shut down.
     TripleFault,
     /// The guest halted with interrupts off and nothing that could wake it.
@@ -449,7 +454,7 @@ pub enum StopReason {
 impl StopReason {
     /// Whether the guest itself asked for this, or the operator did: no failure.
     pub const fn is_orderly(&self) -> bool {
-        matches!(self, Self::PowerOff | Self::Reset | Self::Operator)
+        matches!(self, Self::PowerOff | Self::Reset | Self::DebugExit { .. } | Self::Operator)
     }
 }
 
@@ -458,6 +463,7 @@ impl core::fmt::Display for StopReason {
         match self {
             Self::PowerOff => f.write_str("the guest powered off"),
             Self::Reset => f.write_str("the guest asked for a reset"),
+            Self::DebugExit { status } => write!(f, "the guest ended with status {status}"),
             Self::TripleFault => f.write_str("triple fault"),
             Self::HaltedForever => f.write_str("HLT with interrupts off and no NMI source"),
             Self::FetchOutsideRam(gpa) => write!(f, "instruction fetch at {gpa}, where there is no RAM"),

@@ -11,11 +11,11 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use arch::{Cr0Flags, Cr4Flags, EferFlags, Gpr, MIB, Msr, Nanos, RFlags, SegmentRegister, Tsc};
-use bus::{Pipe, PipeEnd};
+use bus::Pipe;
 use config::{Boot, Class, Cpu, VmConfig};
 use core::num::{NonZeroU8, NonZeroU64};
 use core::sync::atomic::AtomicBool;
-use devices::{MemorySizes, Pc, PcConfig};
+use devices::{DebugConsole, DebugExit, MemorySizes, Pc, PcConfig};
 use hal::vmx::{GuestSpace, Vmcs, VmxCpu};
 use loader::{BootProtocol, EntryState, Image, MemoryLayout, VmDescription};
 use memory::GuestMemory;
@@ -165,7 +165,14 @@ impl Build {
     fn frame(&self, core: &Core, config: &VmConfig, space: Arc<GuestSpace>, entry: EntryState) -> Frame {
         let now = hal::time::now();
         let (console, serial) = Pipe::ends();
-        let vm = build_vm(core.shared(), &self.ids, space, self.memory_bytes, serial, now);
+        let pc = PcConfig {
+            console: serial,
+            wall_clock_unix_s: crate::clock::unix_seconds(),
+            memory: memory_sizes(self.memory_bytes),
+            debug_exit: if config.debug_exit { DebugExit::Present } else { DebugExit::Absent },
+            debug_console: if config.debug_console { DebugConsole::OnConsole } else { DebugConsole::Silent },
+        };
+        let vm = build_vm(core.shared(), &self.ids, space, pc, now);
         let exclusive = AtomicBool::new(config.class == Class::Exclusive);
         Frame {
             vm: Arc::new(vm),
@@ -182,21 +189,13 @@ fn build_vm(
     shared: &'static Shared,
     ids: &[EntityId],
     space: Arc<GuestSpace>,
-    memory_bytes: u64,
-    serial: PipeEnd,
+    pc: PcConfig,
     now: Tsc,
 ) -> HostVm {
-    let low = memory_bytes.min(loader_hole_start());
-    let wall_clock_unix_s = crate::clock::unix_seconds();
-    let pc = Pc::new(PcConfig {
-        console: serial,
-        wall_clock_unix_s,
-        memory: MemorySizes { below_4g: low, above_4g: memory_bytes - low },
-    });
+    let unix = Nanos(pc.wall_clock_unix_s.saturating_mul(1_000_000_000));
     let inboxes = (0..).zip(ids).map(|(apic_id, _)| Arc::new(Inbox::new(apic_id))).collect();
     let bell = Bell { shared, ids: ids.into() };
-    let unix = Nanos(wall_clock_unix_s.saturating_mul(1_000_000_000));
-    HostVm::new(space, pc, Clock::new(now, hal::time::tsc_hz()), inboxes, Box::new(bell))
+    HostVm::new(space, Pc::new(pc), Clock::new(now, hal::time::tsc_hz()), inboxes, Box::new(bell))
         .with_wall_clock(unix)
 }
 
@@ -238,6 +237,12 @@ impl Frame {
         }));
         Ok(())
     }
+}
+
+/// How `memory_bytes` of RAM lie around the hole below 4 GiB.
+fn memory_sizes(memory_bytes: u64) -> MemorySizes {
+    let low = memory_bytes.min(loader_hole_start());
+    MemorySizes { below_4g: low, above_4g: memory_bytes - low }
 }
 
 /// Where the RAM below 4 GiB ends at the latest.

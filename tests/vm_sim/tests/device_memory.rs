@@ -59,7 +59,7 @@ fn holes_read_all_ones_at_every_width_and_swallow_writes() {
         (&[0x0f, 0xb6, 0x03], 0xff),
     ];
     for (code, after) in reads {
-        for gpa in [HOLE, HOLE + 0xff8, 0xfed0_0000, 0xffff_fff0, 0x4_0000] {
+        for gpa in [HOLE, HOLE + 0xff8, 0xfed0_0400, 0xffff_fff0, 0x4_0000] {
             let mut machine = Machine::default();
             machine.cpu_mut().gprs_mut().set(Gpr::Rax, 0x1122_3344_5566_7788);
             machine.cpu_mut().gprs_mut().set(Gpr::Rbx, gpa);

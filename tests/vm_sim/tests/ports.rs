@@ -103,6 +103,7 @@ fn a_write_that_ends_the_machine_says_how() {
         (0xcf9, Width::One, 0x06, StopReason::Reset),
         (0x92, Width::One, 1, StopReason::Reset),
         (0x64, Width::One, 0xfe, StopReason::Reset),
+        (0xf4, Width::Four, 0x10, StopReason::DebugExit { status: 0x21 }),
     ];
     for (port, width, value, reason) in cases {
         let mut machine = Machine::default();

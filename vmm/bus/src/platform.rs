@@ -17,13 +17,18 @@ bitflags! {
     }
 }
 
-/// What a guest asked of its power management.
+/// What a guest asked for that ends its run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum PowerRequest {
     /// ACPI S5: power off.
     Off,
     /// Reset, by the ACPI reset register, port 0xCF9, port 0x92, or the keyboard controller.
     Reset,
+    /// The debug exit device: stop the machine for good, with this status.
+    Exit {
+        /// The status, always odd.
+        status: u32,
+    },
 }
 
 /// Devices whose whole state is plain data.

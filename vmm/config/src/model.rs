@@ -133,6 +133,10 @@ pub struct VmConfig {
     pub cores: Option<Vec<u8>>,
     /// `class`.
     pub class: Class,
+    /// `debug_exit`: whether the guest can end its machine with a status, at port 0xF4.
+    pub debug_exit: bool,
+    /// `debug_console`: whether text that the guest writes to port 0xE9 is shown on its console.
+    pub debug_console: bool,
     /// Where things stand, for errors found later.
     pub(crate) lines: Lines,
 }

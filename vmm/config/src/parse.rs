@@ -31,6 +31,8 @@ const VM_FIELDS: &[&str] = &[
     "cores",
     "class",
     "cpu",
+    "debug_exit",
+    "debug_console",
 ];
 
 /// The least memory that a virtual machine can have, in MiB.
@@ -229,6 +231,8 @@ fn read_vm(table: &mut Table<'_>) -> Option<VmConfig> {
     let console = table.flag("console");
     let restart = table.choice("restart", RESTARTS, &[Restart::Never, Restart::OnFailure, Restart::Always]);
     let scheduling = read_scheduling(table, vcpus);
+    let debug_exit = table.flag("debug_exit");
+    let debug_console = table.flag("debug_console");
 
     let (name, memory, kernel) = (name?, memory?, kernel?);
     Some(VmConfig {
@@ -247,6 +251,8 @@ fn read_vm(table: &mut Table<'_>) -> Option<VmConfig> {
         cap: scheduling.cap,
         cores: scheduling.cores,
         class: scheduling.class,
+        debug_exit: debug_exit.is_some_and(|flag| flag.value),
+        debug_console: debug_console.is_some_and(|flag| flag.value),
         lines: Lines {
             name: name.line,
             memory_mib: memory.line,

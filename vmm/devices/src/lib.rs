@@ -11,6 +11,7 @@
 
 mod acpi_pm;
 mod clock;
+mod debug_ports;
 mod hpet;
 mod i8042;
 mod ioapic;
@@ -27,6 +28,7 @@ mod uart;
 pub use arch::platform_layout as layout;
 
 pub use acpi_pm::{AcpiPm, AcpiPmState, TimerWidth};
+pub use debug_ports::{DebugConsole, DebugExit, DebugPorts, DebugPortsState};
 pub use hpet::{Hpet, HpetLines, HpetState};
 pub use i8042::{I8042, I8042Port, I8042State};
 pub use ioapic::{IoApic, IoApicState};

@@ -58,5 +58,6 @@ pub(super) fn settle<B: VcpuBackend, M, P: Platform>(
         None => done,
         Some(PowerRequest::Off) => Outcome::Stop(StopReason::PowerOff),
         Some(PowerRequest::Reset) => Outcome::Stop(StopReason::Reset),
+        Some(PowerRequest::Exit { status }) => Outcome::Stop(StopReason::DebugExit { status }),
     }
 }

@@ -39,6 +39,8 @@ fn a_whole_configuration_is_read() {
         autostart = false
         console = true
         restart = "on-failure"
+        debug_exit = true
+        debug_console = true
         weight = 250
         cap = 40
         cores = [3, 0,
@@ -63,6 +65,7 @@ fn a_whole_configuration_is_read() {
     assert_eq!((web.vcpus, web.cap, web.class), (64, Some(40), Class::Latency));
     assert_eq!(web.cores.as_deref(), Some([3, 0, 255].as_slice()));
     assert_eq!((web.cpu, small.cpu), (Cpu::V3, Cpu::Host));
+    assert!(web.debug_exit && web.debug_console && !small.debug_exit && !small.debug_console);
     assert!(!web.autostart && web.console && web.cmdline == "console=ttyS0");
     assert_eq!((small.memory_mib, small.vcpus, small.boot, small.weight), (16, 1, Boot::Detect, 100));
     assert!(small.autostart && !small.console && small.cmdline.is_empty() && small.initramfs.is_none());

@@ -1,17 +1,20 @@
-//! ACPI fixed hardware: PM1a event and control registers, and the power-management timer.
-//! ACPI Specification, "ACPI Hardware Specification".
+//! ACPI fixed hardware: PM1a event and control registers, the power-management timer, general-purpose event block 0,
+//! and the SMI command port. ACPI Specification, "ACPI Hardware Specification".
 //!
-//! The machine is in ACPI mode from the start (SCI_EN reads 1 and cannot be cleared); the only sleep state is S5.
-//! The system control interrupt is level-triggered: up while a status bit and its enable bit are both set.
+//! The machine is in ACPI mode from the start (SCI_EN reads 1), as firmware that hands over to a kernel leaves it; the
+//! two commands of the SMI command port leave and enter it, at once. The only sleep state is S5. The system control
+//! interrupt is level-triggered: up in ACPI mode while a status bit and its enable bit are both set. In legacy mode
+//! events set their status and nothing else, as there is no system-management mode to tell.
 //!
 //! Registers are read and written by any bytes of them; an access that crosses from one 4-byte block to the next
-//! is split by the platform. What is not a register reads zero.
+//! is split by the platform. What is not a register reads zero. The SMI command port and its status byte keep what was
+//! written.
 
 mod spec;
 #[cfg(test)]
 mod tests;
 
-use arch::platform_layout::{PM_TIMER_HZ, SLEEP_TYPE_S5};
+use arch::platform_layout::{ACPI_DISABLE, ACPI_ENABLE, PM_TIMER_HZ, SLEEP_TYPE_S5};
 use arch::{Nanos, Width};
 use bus::{IrqLine, PowerRequest};
 use spec::{CONTROL_KEPT, Events, Register, SCI_ENABLE, SLEEP_ENABLE, SLEEP_TYPE_SHIFT};
@@ -39,12 +42,27 @@ impl TimerWidth {
     }
 }
 
+/// Who hears of events.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Mode {
+    /// System-management mode: nobody here.
+    Legacy,
+    /// The operating system, by the SCI.
+    Acpi,
+}
+
 /// Everything about the block that a snapshot needs.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct AcpiPmState {
     status: Events,
     enable: Events,
+    /// Without [`SCI_ENABLE`], which is `mode`.
     control: u16,
+    mode: Mode,
+    general_status: u16,
+    general_enable: u16,
+    /// The SMI command port and its status byte.
+    command: [u8; 2],
     /// Up to when the timer's status bit is right.
     looked_at: Nanos,
 }
@@ -63,7 +81,11 @@ impl AcpiPm {
         let state = AcpiPmState {
             status: Events::empty(),
             enable: Events::empty(),
-            control: SCI_ENABLE,
+            control: 0,
+            mode: Mode::Acpi,
+            general_status: 0,
+            general_enable: 0,
+            command: [0; 2],
             looked_at: Nanos(0),
         };
         Self { timer_width, sci, state }
@@ -78,8 +100,16 @@ impl AcpiPm {
                 self.drive_sci();
                 u32::from(self.state.status.bits()) | u32::from(self.state.enable.bits()) << 16
             }
-            Register::Control => u32::from(self.state.control),
-            Register::Reserved => 0,
+            Register::Control => {
+                let mode = match self.state.mode {
+                    Mode::Legacy => 0,
+                    Mode::Acpi => SCI_ENABLE,
+                };
+                u32::from(self.state.control | mode)
+            }
+            Register::GeneralEvent => {
+                u32::from(self.state.general_status) | u32::from(self.state.general_enable) << 16
+            }
         };
         extract(register, offset, width)
     }
@@ -99,13 +129,44 @@ impl AcpiPm {
             }
             Register::Control => {
                 let control = low_half(insert(u32::from(self.state.control), offset, width, value));
-                self.state.control = (control & CONTROL_KEPT) | SCI_ENABLE;
+                self.state.control = control & CONTROL_KEPT;
                 let sleep_type = (control >> SLEEP_TYPE_SHIFT) & 7;
                 (control & SLEEP_ENABLE != 0 && sleep_type == u16::from(SLEEP_TYPE_S5))
                     .then_some(PowerRequest::Off)
             }
-            Register::Timer | Register::Reserved => None,
+            Register::GeneralEvent => {
+                self.state.general_status &= !low_half(insert(0, offset, width, value));
+                let enable = insert(u32::from(self.state.general_enable) << 16, offset, width, value) >> 16;
+                self.state.general_enable = low_half(enable);
+                self.drive_sci();
+                None
+            }
+            Register::Timer => None,
         }
+    }
+
+    /// Reads the SMI command port (`offset` 0) or its status byte (`offset` 1).
+    pub fn read_command(&self, offset: u16) -> u8 {
+        self.state.command[usize::from(offset & 1)]
+    }
+
+    /// Writes the SMI command port (`offset` 0) or its status byte (`offset` 1).
+    pub fn write_command(&mut self, offset: u16, value: u8) {
+        self.state.command[usize::from(offset & 1)] = value;
+        if offset & 1 == 0 {
+            match value {
+                ACPI_ENABLE => self.state.mode = Mode::Acpi,
+                ACPI_DISABLE => self.state.mode = Mode::Legacy,
+                _ => {}
+            }
+            self.drive_sci();
+        }
+    }
+
+    /// General-purpose event `number` (modulo 16) happened.
+    pub fn raise_general_event(&mut self, number: u8) {
+        self.state.general_status |= 1 << (number & 15);
+        self.drive_sci();
     }
 
     /// Somebody pressed the power button: the guest's operating system is asked to shut down.
@@ -161,6 +222,8 @@ impl AcpiPm {
     }
 
     fn drive_sci(&self) {
-        self.sci.set(self.state.status.intersects(self.state.enable));
+        let fixed = self.state.status.intersects(self.state.enable);
+        let general = self.state.general_status & self.state.general_enable != 0;
+        self.sci.set(self.state.mode == Mode::Acpi && (fixed || general));
     }
 }

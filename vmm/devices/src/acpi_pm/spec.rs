@@ -26,7 +26,7 @@ impl Events {
         .union(Self::CLOCK_ALARM);
 }
 
-/// PM1 control: events raise the SCI (set for good: there is no other mode here).
+/// PM1 control: the machine is in ACPI mode, and events raise the SCI. Only the SMI command port changes it.
 pub(crate) const SCI_ENABLE: u16 = 1 << 0;
 /// PM1 control: bits that are kept as written: bus-master reload and the sleep type.
 pub(crate) const CONTROL_KEPT: u16 = 1 << 1 | 7 << SLEEP_TYPE_SHIFT;
@@ -43,16 +43,17 @@ pub(crate) enum Register {
     /// PM1a control in the low half.
     Control,
     Timer,
-    Reserved,
+    /// General-purpose event block 0: status in the low half, enable in the high half.
+    GeneralEvent,
 }
 
 impl Register {
     pub(crate) const fn at(offset: u16) -> Self {
-        match offset >> 2 {
+        match (offset >> 2) & 3 {
             0 => Self::Event,
             1 => Self::Control,
             2 => Self::Timer,
-            _ => Self::Reserved,
+            _ => Self::GeneralEvent,
         }
     }
 }

@@ -8,6 +8,7 @@ const STATUS: u16 = 0;
 const ENABLE: u16 = 2;
 const CONTROL: u16 = 4;
 const TIMER: u16 = 8;
+const GENERAL: u16 = 12;
 const T0: Nanos = Nanos(0);
 const SECOND: u64 = 1_000_000_000;
 
@@ -100,13 +101,67 @@ fn sleep_type_5_with_sleep_enable_is_power_off_and_others_are_nothing() {
 }
 
 #[test]
-fn acpi_mode_is_on_and_stays_on() {
+fn acpi_mode_is_on_and_the_control_register_does_not_change_it() {
     let mut b = bench(TimerWidth::Bits32);
     assert_eq!(b.pm.read(CONTROL, Width::Two, T0), 1);
     b.pm.write(CONTROL, Width::Two, 0xffff & !(1 << 13), T0);
     assert_eq!(b.pm.read(CONTROL, Width::Two, T0), 0x1c03);
     b.pm.write(CONTROL, Width::Two, 0, T0);
     assert_eq!(b.pm.read(CONTROL, Width::Two, T0), 1);
+}
+
+#[test]
+fn the_smi_command_port_leaves_and_enters_acpi_mode() {
+    let mut b = bench(TimerWidth::Bits32);
+    b.pm.write(ENABLE, Width::Two, 1 << 8, T0);
+    b.pm.write_command(0, 0xf0);
+    assert_eq!((b.pm.read_command(0), b.pm.read(CONTROL, Width::Two, T0)), (0xf0, 0));
+    b.pm.press_power_button();
+    assert!(!b.sci());
+    b.pm.write_command(1, 0xf1);
+    assert_eq!((b.pm.read_command(1), b.pm.read(CONTROL, Width::Two, T0)), (0xf1, 0));
+    b.pm.write_command(0, 0xf1);
+    assert!(b.sci());
+    assert_eq!(b.pm.read(CONTROL, Width::Two, T0), 1);
+    b.pm.write_command(0, 0x55);
+    assert_eq!(b.pm.read(CONTROL, Width::Two, T0), 1);
+}
+
+#[test]
+fn general_purpose_events_raise_the_sci_while_enabled() {
+    let mut b = bench(TimerWidth::Bits32);
+    b.pm.raise_general_event(3);
+    assert!(!b.sci());
+    assert_eq!(b.pm.read(GENERAL, Width::Four, T0), 1 << 3);
+    b.pm.write(GENERAL + 2, Width::One, 1 << 3, T0);
+    assert!(b.sci());
+    b.pm.raise_general_event(12);
+    b.pm.write(GENERAL, Width::Two, 1 << 3, T0);
+    assert!(!b.sci());
+    assert_eq!(b.pm.read(GENERAL, Width::Four, T0), 1 << 19 | 1 << 12);
+    b.pm.write(GENERAL, Width::Four, 0xff00_1000, T0);
+    assert_eq!(b.pm.read(GENERAL, Width::Four, T0), 0xff00_0000);
+}
+
+#[test]
+fn every_width_and_offset_reads_the_bytes_that_are_there() {
+    let mut b = bench(TimerWidth::Bits32);
+    let now = Nanos(SECOND);
+    b.pm.write(ENABLE, Width::Two, 0x0101, now);
+    b.pm.write(GENERAL + 2, Width::Two, 0xa5c3, now);
+    let bytes: Vec<u8> =
+        [0, 4, 8, 12].iter().flat_map(|&block| b.pm.read(block, Width::Four, now).to_le_bytes()).collect();
+    for (width, count) in [(Width::One, 1), (Width::Two, 2), (Width::Four, 4)] {
+        for offset in 0..16_u16 {
+            let mut expected = [0; 4];
+            for (place, byte) in expected.iter_mut().enumerate().take(count) {
+                let at = usize::from(offset) + place;
+                // Past the end of its 4-byte block an access reads ones.
+                *byte = if at / 4 == usize::from(offset) / 4 { bytes[at] } else { 0xff };
+            }
+            assert_eq!(b.pm.read(offset, width, now), u32::from_le_bytes(expected), "{width:?} {offset}");
+        }
+    }
 }
 
 #[test]
@@ -125,6 +180,8 @@ enum Step {
     Read(u16, Width),
     Write(u16, Width, u32),
     Button,
+    General(u8),
+    Command(u16, u8),
     Wait(u64),
 }
 
@@ -135,6 +192,9 @@ fn step() -> impl Strategy<Value = Step> {
         (0_u16..16, width(), any::<u32>())
             .prop_map(|(offset, width, value)| Step::Write(offset, width, value)),
         Just(Step::Button),
+        any::<u8>().prop_map(Step::General),
+        (0_u16..2, prop::sample::select(vec![0xf0, 0xf1, 0]))
+            .prop_map(|(offset, value)| Step::Command(offset, value)),
         prop_oneof![0_u64..1 << 20, 0_u64..1 << 40, 0_u64..1 << 58].prop_map(Step::Wait),
     ]
 }
@@ -145,6 +205,11 @@ fn take(b: &mut Bench, step: &Step, now: &mut Nanos) -> (u32, Option<PowerReques
         Step::Read(offset, width) => read = b.pm.read(offset, width, *now),
         Step::Write(offset, width, value) => request = b.pm.write(offset, width, value, *now),
         Step::Button => b.pm.press_power_button(),
+        Step::General(number) => b.pm.raise_general_event(number),
+        Step::Command(offset, value) => {
+            b.pm.write_command(offset, value);
+            read = u32::from(b.pm.read_command(offset));
+        }
         Step::Wait(ns) => {
             *now = *now + Nanos(ns);
             b.pm.advance(*now);

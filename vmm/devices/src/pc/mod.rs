@@ -4,17 +4,22 @@
 //! controllers, ISA interrupt 0 to pin 2 of the I/O APIC and every other to the pin of its number. Only the device
 //! that was touched is asked for its new deadline: the path of a port access is short, whatever else there is.
 
+mod hpet;
+mod mmio;
 mod ports;
 #[cfg(test)]
 mod tests;
 
 use arch::platform_layout::{
-    COM1_IRQ, IOAPIC_BASE, IOAPIC_BYTES, PM_TIMER_IS_32_BIT, RTC_IRQ, SCI_IRQ, TIMER_GSI, TIMER_IRQ,
+    AUXILIARY_IRQ, COM1_IRQ, KEYBOARD_IRQ, PM_TIMER_IS_32_BIT, RTC_IRQ, SCI_IRQ, TIMER_GSI, TIMER_IRQ,
 };
 use arch::{Gpa, Nanos, Port, Vector, Width};
 use bus::{Attention, InterruptMessage, IrqBank, PipeEnd, Platform, PowerRequest, SavePlatform};
 
 use crate::acpi_pm::{AcpiPm, AcpiPmState, TimerWidth};
+use crate::debug_ports::{DebugConsole, DebugExit, DebugPorts, DebugPortsState};
+use crate::hpet::{Hpet, HpetState};
+use crate::i8042::{I8042, I8042State};
 use crate::ioapic::{IoApic, IoApicState};
 use crate::lanes::{low_half, low_word};
 use crate::pci::{PciHost, PciHostState};
@@ -33,6 +38,10 @@ pub struct PcConfig {
     pub wall_clock_unix_s: u64,
     /// How much RAM there is, for the CMOS memory.
     pub memory: MemorySizes,
+    /// Whether the guest can end its machine with a status.
+    pub debug_exit: DebugExit,
+    /// What becomes of text on the debug console.
+    pub debug_console: DebugConsole,
 }
 
 /// Everything about the machine's devices that a snapshot needs; the console pipe's contents are not part of it.
@@ -45,6 +54,9 @@ pub struct PcState {
     ioapic: IoApicState,
     acpi_pm: AcpiPmState,
     reset_control: ResetControlState,
+    hpet: HpetState,
+    i8042: I8042State,
+    debug_ports: DebugPortsState,
     pci: PciHostState,
     power_request: Option<PowerRequest>,
 }
@@ -56,10 +68,11 @@ enum Timer {
     Pit,
     Rtc,
     AcpiPm,
+    Hpet,
 }
 
 impl Timer {
-    const ALL: [Self; 4] = [Self::Uart, Self::Pit, Self::Rtc, Self::AcpiPm];
+    const ALL: [Self; 5] = [Self::Uart, Self::Pit, Self::Rtc, Self::AcpiPm, Self::Hpet];
 }
 
 /// A PC's devices.
@@ -72,9 +85,14 @@ pub struct Pc {
     ioapic: IoApic,
     acpi_pm: AcpiPm,
     reset_control: ResetControl,
+    hpet: Hpet,
+    i8042: I8042,
+    debug_ports: DebugPorts,
     pci: PciHost,
 
     lines: IrqBank,
+    /// The levels that the controllers have seen.
+    carried: u32,
 
     /// Each timer's deadline, by [`Timer`].
     deadlines: [Nanos; Timer::ALL.len()],
@@ -97,8 +115,12 @@ impl Pc {
             ioapic: IoApic::new(),
             acpi_pm: AcpiPm::new(timer_width, lines.line(SCI_IRQ)),
             reset_control: ResetControl::new(),
+            hpet: Hpet::new(hpet::lines(&lines)),
+            i8042: I8042::new(lines.line(KEYBOARD_IRQ), lines.line(AUXILIARY_IRQ)),
+            debug_ports: DebugPorts::new(config.debug_exit, config.debug_console),
             pci: PciHost::new(),
             lines,
+            carried: 0,
             deadlines: [Nanos::NEVER; Timer::ALL.len()],
             earliest: Nanos::NEVER,
             attention: Attention::empty(),
@@ -120,6 +142,24 @@ impl Pc {
         self.carry_lines();
     }
 
+    /// General-purpose event `number` (modulo 16) of ACPI happened.
+    pub fn raise_general_event(&mut self, number: u8) {
+        self.acpi_pm.raise_general_event(number);
+        self.carry_lines();
+    }
+
+    /// The keys did what `codes` of scan code set 2 say, as [`I8042::keys`] explains. Returns whether they were taken.
+    pub fn press_keys(&mut self, codes: &[u8]) -> bool {
+        let taken = self.i8042.keys(codes);
+        self.carry_lines();
+        taken
+    }
+
+    /// The last byte that the guest wrote to the diagnostic port: how far its firmware has come.
+    pub fn diagnostic_code(&self) -> u8 {
+        self.debug_ports.diagnostic()
+    }
+
     /// Resets all devices, as the machine's reset line does. The clock keeps its time, the CMOS its memory, and the
     /// console pipe what it holds.
     pub fn reset(&mut self, now: Nanos) {
@@ -128,9 +168,13 @@ impl Pc {
         self.rtc.reset(now);
         self.acpi_pm.reset(now);
         self.reset_control.reset();
+        self.hpet.reset(now);
+        self.i8042.reset();
+        self.debug_ports.reset();
         self.pci.reset();
         let _moved = self.lines.take_changes();
-        let level = self.lines.levels();
+        let level = self.wired(self.lines.levels());
+        self.carried = level;
         self.pic.reset(low_half(level));
         self.ioapic.reset(pins(level));
         self.power_request = None;
@@ -147,6 +191,9 @@ impl Pc {
             ioapic: self.ioapic.save(),
             acpi_pm: self.acpi_pm.save(),
             reset_control: self.reset_control.save(),
+            hpet: self.hpet.save(),
+            i8042: self.i8042.save(),
+            debug_ports: self.debug_ports.save(),
             pci: self.pci.save(),
             power_request: self.power_request,
         }
@@ -159,9 +206,13 @@ impl Pc {
         self.rtc.restore(&state.rtc);
         self.acpi_pm.restore(&state.acpi_pm);
         self.reset_control.restore(&state.reset_control);
+        self.hpet.restore(&state.hpet);
+        self.i8042.restore(&state.i8042);
+        self.debug_ports.restore(&state.debug_ports);
         self.pci.restore(&state.pci);
         // The controllers were saved with the lines as they are now: they have seen these levels.
         let _seen = self.lines.take_changes();
+        self.carried = self.wired(self.lines.levels());
         self.pic.restore(&state.pic);
         self.ioapic.restore(&state.ioapic);
         self.power_request = state.power_request;
@@ -174,6 +225,7 @@ impl Pc {
             Timer::Pit => self.pit.next_deadline(),
             Timer::Rtc => self.rtc.next_deadline(),
             Timer::AcpiPm => self.acpi_pm.next_deadline(),
+            Timer::Hpet => self.hpet.next_deadline(),
         }
     }
 
@@ -199,10 +251,20 @@ impl Pc {
     /// Carries moved interrupt lines to the controllers.
     #[inline]
     fn carry_lines(&mut self) {
-        let Some(changes) = self.lines.take_changes() else { return };
-        self.ioapic.set_lines(pins(changes.level), pins(changes.rose));
+        if let Some(changes) = self.lines.take_changes() {
+            self.carry(changes.level, changes.rose);
+        }
+    }
+
+    /// The devices drive their lines to `level`, and those in `rose` went up in between.
+    fn carry(&mut self, level: u32, rose: u32) {
+        let level = self.wired(level);
+        // A line that was wired elsewhere until now may be up without having moved.
+        let rose = self.wired(rose) | level & !self.carried;
+        self.carried = level;
+        self.ioapic.set_lines(pins(level), pins(rose));
         self.notice_ioapic();
-        self.change_pic(|pic| pic.set_lines(low_half(changes.level), low_half(changes.rose)));
+        self.change_pic(|pic| pic.set_lines(low_half(level), low_half(rose)));
     }
 
     /// Lets `change` do something to the 8259 pair that may move its output.
@@ -261,19 +323,12 @@ impl Platform for Pc {
         self.carry_lines();
     }
 
-    fn mmio_read(&mut self, gpa: Gpa, width: Width, _now: Nanos) -> u64 {
-        match gpa - IOAPIC_BASE {
-            offset if offset < IOAPIC_BYTES => self.ioapic.read(offset, width),
-            _ => width.mask(),
-        }
+    fn mmio_read(&mut self, gpa: Gpa, width: Width, now: Nanos) -> u64 {
+        self.read_mmio(gpa.get(), width, now)
     }
 
-    fn mmio_write(&mut self, gpa: Gpa, width: Width, value: u64, _now: Nanos) {
-        let offset = gpa - IOAPIC_BASE;
-        if offset < IOAPIC_BYTES {
-            self.ioapic.write(offset, width, value);
-            self.notice_ioapic();
-        }
+    fn mmio_write(&mut self, gpa: Gpa, width: Width, value: u64, now: Nanos) {
+        self.write_mmio(gpa.get(), width, value, now);
     }
 
     fn end_of_interrupt(&mut self, vector: Vector, _now: Nanos) {
@@ -294,6 +349,10 @@ impl Platform for Pc {
                 Timer::Pit => self.pit.advance(now),
                 Timer::Rtc => self.rtc.advance(now),
                 Timer::AcpiPm => self.acpi_pm.advance(now),
+                Timer::Hpet => {
+                    self.hpet.advance(now);
+                    self.hpet_touched();
+                }
             }
             self.touched(timer);
         }
@@ -309,7 +368,7 @@ impl Platform for Pc {
     }
 
     fn take_message(&mut self) -> Option<InterruptMessage> {
-        self.ioapic.take_message()
+        self.ioapic.take_message().or_else(|| self.hpet.take_message())
     }
 
     fn external_interrupt(&self) -> bool {

@@ -8,6 +8,7 @@ use arch::platform_layout as layout;
 use arch::{Nanos, Width};
 
 use super::{Pc, Timer};
+use crate::i8042::I8042Port;
 use crate::lanes::{low_byte, port_mask};
 use crate::pic::Chip;
 use crate::reset_control::Trigger;
@@ -24,11 +25,20 @@ const PIT: u16 = layout::PIT.0;
 const PIT_LAST: u16 = PIT + 3;
 const CONTROL_B: u16 = layout::SYSTEM_CONTROL_B.0;
 const CONTROL_A: u16 = layout::SYSTEM_CONTROL_A.0;
-const KEYBOARD_COMMAND: u16 = 0x64;
+const KEYBOARD_DATA: u16 = layout::KEYBOARD_DATA.0;
+const KEYBOARD_COMMAND: u16 = layout::KEYBOARD_COMMAND.0;
 const CMOS: u16 = layout::CMOS.0;
 const CMOS_LAST: u16 = CMOS + 1;
+const CMOS_SECOND_BANK: u16 = layout::CMOS_SECOND_BANK.0;
+const CMOS_SECOND_BANK_LAST: u16 = CMOS_SECOND_BANK + 1;
+const DIAGNOSTIC: u16 = layout::DIAGNOSTIC.0;
+const SMI_COMMAND: u16 = layout::SMI_COMMAND.0;
+const SMI_STATUS: u16 = SMI_COMMAND + 1;
+const DEBUG_CONSOLE: u16 = layout::DEBUG_CONSOLE.0;
+const DEBUG_EXIT: u16 = layout::DEBUG_EXIT.0;
+const DEBUG_EXIT_LAST: u16 = DEBUG_EXIT + layout::DEBUG_EXIT_PORTS - 1;
 const PM: u16 = layout::PM_BASE.0;
-const PM_LAST: u16 = PM + 0xb;
+const PM_LAST: u16 = PM + 0xf;
 const PCI_ADDRESS: u16 = layout::PCI_CONFIG.0;
 const PCI_DATA: u16 = PCI_ADDRESS + 4;
 const PCI_DATA_LAST: u16 = PCI_DATA + 3;
@@ -77,6 +87,7 @@ impl Pc {
                 PCI_ADDRESS if width == Width::Four => return self.pci.write_address(value),
                 PCI_DATA..=PCI_DATA_LAST => return self.pci.write_data(port - PCI_DATA, width, value),
                 PM..=PM_LAST => return self.write_pm(port, width, value, now),
+                DEBUG_EXIT..=DEBUG_EXIT_LAST => return self.write_debug_exit(port, width, value),
                 _ => {}
             }
         }
@@ -117,7 +128,13 @@ impl Pc {
             PCI_DATA..=PCI_DATA_LAST => low_byte(self.pci.read_data(port - PCI_DATA, Width::One)),
             RESET_CONTROL => self.reset_control.read(Trigger::ResetControl),
             CONTROL_A => self.reset_control.read(Trigger::ControlA),
-            KEYBOARD_COMMAND => self.reset_control.read(Trigger::KeyboardCommand),
+            KEYBOARD_DATA => self.i8042.read(I8042Port::Data),
+            KEYBOARD_COMMAND => self.i8042.read(I8042Port::Command),
+            CMOS_SECOND_BANK..=CMOS_SECOND_BANK_LAST => self.rtc.read_second_bank(port - CMOS_SECOND_BANK),
+            SMI_COMMAND..=SMI_STATUS => self.acpi_pm.read_command(port - SMI_COMMAND),
+            DIAGNOSTIC => self.debug_ports.diagnostic(),
+            DEBUG_CONSOLE => self.debug_ports.read_console(),
+            DEBUG_EXIT..=DEBUG_EXIT_LAST => self.debug_ports.read_exit(),
             _ => 0xff,
         }
     }
@@ -149,8 +166,22 @@ impl Pc {
             PCI_DATA..=PCI_DATA_LAST => self.pci.write_data(port - PCI_DATA, Width::One, u32::from(value)),
             RESET_CONTROL => self.write_reset_control(Trigger::ResetControl, value),
             CONTROL_A => self.write_reset_control(Trigger::ControlA, value),
-            KEYBOARD_COMMAND => self.write_reset_control(Trigger::KeyboardCommand, value),
-            // Among these the diagnostic port 0x80, which is written as a delay.
+            KEYBOARD_DATA => self.write_keyboard(I8042Port::Data, value),
+            KEYBOARD_COMMAND => self.write_keyboard(I8042Port::Command, value),
+            CMOS_SECOND_BANK..=CMOS_SECOND_BANK_LAST => {
+                self.rtc.write_second_bank(port - CMOS_SECOND_BANK, value);
+            }
+            SMI_COMMAND..=SMI_STATUS => {
+                self.acpi_pm.write_command(port - SMI_COMMAND, value);
+                self.touched(Timer::AcpiPm);
+            }
+            DIAGNOSTIC => self.debug_ports.write_diagnostic(value),
+            DEBUG_CONSOLE => {
+                if let Some(byte) = self.debug_ports.write_console(value) {
+                    self.uart.print(byte);
+                }
+            }
+            DEBUG_EXIT..=DEBUG_EXIT_LAST => self.write_debug_exit(port, Width::One, u32::from(value)),
             _ => {}
         }
     }
@@ -164,6 +195,17 @@ impl Pc {
     fn write_pm(&mut self, port: u16, width: Width, value: u32, now: Nanos) {
         let request = self.acpi_pm.write(port - PM, width, value, now);
         self.touched(Timer::AcpiPm);
+        self.request_power(request);
+    }
+
+    fn write_keyboard(&mut self, port: I8042Port, value: u8) {
+        let request = self.i8042.write(port, value);
+        self.request_power(request);
+    }
+
+    fn write_debug_exit(&mut self, port: u16, width: Width, value: u32) {
+        let request =
+            self.debug_ports.write_exit(port - DEBUG_EXIT, byte_count(width), value & port_mask(width));
         self.request_power(request);
     }
 

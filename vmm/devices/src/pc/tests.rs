@@ -13,7 +13,14 @@ const MEMORY: MemorySizes = MemorySizes { below_4g: 256 << 20, above_4g: 0 };
 
 fn pc() -> (Pc, PipeEnd) {
     let (terminal, console) = Pipe::ends();
-    (Pc::new(PcConfig { console, wall_clock_unix_s: 1_795_210_162, memory: MEMORY }), terminal)
+    let pc = Pc::new(PcConfig {
+        console,
+        wall_clock_unix_s: 1_795_210_162,
+        memory: MEMORY,
+        debug_exit: DebugExit::Present,
+        debug_console: DebugConsole::OnConsole,
+    });
+    (pc, terminal)
 }
 
 impl Pc {
@@ -26,8 +33,8 @@ impl Pc {
     }
 
     fn set_entry(&mut self, pin: u8, low: u32) {
-        self.mmio_write(IOAPIC_BASE, Width::Four, u64::from(0x10 + 2 * pin), T0);
-        self.mmio_write(IOAPIC_BASE + 0x10, Width::Four, u64::from(low), T0);
+        self.mmio_write(layout::IOAPIC_BASE, Width::Four, u64::from(0x10 + 2 * pin), T0);
+        self.mmio_write(layout::IOAPIC_BASE + 0x10, Width::Four, u64::from(low), T0);
     }
 
     fn initialize_pics(&mut self) {
@@ -151,14 +158,14 @@ fn power_off_and_every_way_to_reset_are_requests() {
 #[test]
 fn holes_read_ones_in_every_width() {
     let (mut pc, _terminal) = pc();
-    for port in [0, 0x60, 0x64, 0x80, 0x2f8, 0x60c, 0xcf8, 0xfffe] {
+    for port in [0, 0x62, 0x66, 0x81, 0x2f8, 0x610, 0xcf8, 0xfffe] {
         assert_eq!(pc.port_read(Port(port), Width::One, T0), 0xff, "{port:#x}");
         pc.port_write(Port(port), Width::One, 0, T0);
     }
     assert_eq!(pc.port_read(Port(0xfffe), Width::Four, T0), 0xffff_ffff);
     assert_eq!(pc.port_read(Port(0x500), Width::Two, T0), 0xffff);
     for width in [Width::One, Width::Two, Width::Four, Width::Eight] {
-        for gpa in [0xfec0_1000, 0xfebf_ffff, 0xfee0_0000, 0xfed0_0000] {
+        for gpa in [0xfec0_1000, 0xfebf_ffff, 0xfee0_0000, 0xfed0_0400, 0xfecf_ffff] {
             assert_eq!(pc.mmio_read(Gpa::new(gpa), width, T0), width.mask());
             pc.mmio_write(Gpa::new(gpa), width, 0, T0);
         }
@@ -216,6 +223,175 @@ fn an_early_advance_does_nothing_and_a_late_one_catches_up() {
     assert_eq!(pc.lines.levels(), 1 << TIMER_IRQ | 1 << RTC_IRQ);
 }
 
+const HPET: u64 = 0xfed0_0000;
+
+impl Pc {
+    fn set_hpet(&mut self, offset: u64, value: u64) {
+        self.mmio_write(Gpa::new(HPET + offset), Width::Eight, value, T0);
+    }
+}
+
+#[test]
+fn an_hpet_timer_reaches_its_pin_and_says_when_it_will() {
+    let (mut pc, _terminal) = pc();
+    pc.set_entry(21, 0x51);
+    let _set_up = pc.take_attention();
+    pc.set_hpet(0x128, 20_000);
+    pc.set_hpet(0x120, 21 << 9 | 1 << 2);
+    pc.set_hpet(0x10, 1);
+    assert_eq!(pc.take_attention(), Attention::DEADLINE);
+    assert_eq!(pc.next_deadline(), Nanos(200_000));
+    pc.advance(Nanos(200_000));
+    assert!(pc.take_attention().contains(Attention::INTERRUPT));
+    assert_eq!(pc.take_message().map(|message| message.vector), Some(Vector(0x51)));
+    assert!(!pc.external_interrupt());
+}
+
+#[test]
+fn an_hpet_message_is_taken_like_an_interrupt_of_the_ioapic() {
+    let (mut pc, _terminal) = pc();
+    pc.set_hpet(0x110, 0xfee0_1000_0000_0061);
+    pc.set_hpet(0x108, 20_000);
+    pc.set_hpet(0x100, 1 << 14 | 1 << 2);
+    pc.set_hpet(0x10, 1);
+    let _set_up = pc.take_attention();
+    pc.advance(Nanos(200_000));
+    assert!(pc.take_attention().contains(Attention::INTERRUPT));
+    let message = pc.take_message().expect("the timer matched");
+    assert_eq!((message.vector, message.destination), (Vector(0x61), Destination::Physical(1)));
+}
+
+#[test]
+fn legacy_replacement_takes_the_place_of_interval_timer_and_clock_and_gives_it_back() {
+    let (mut pc, _terminal) = pc();
+    pc.initialize_pics();
+    pc.set_entry(2, 0x32);
+    pc.set_entry(8, 0x38);
+    pc.start_timer(100);
+    for (offset, value) in [(0x108, 50_000), (0x100, 1 << 2), (0x128, 60_000), (0x120, 1 << 2), (0x10, 3)] {
+        pc.set_hpet(offset, value);
+    }
+    // The interval timer has run down by then, and is not heard.
+    pc.advance(Nanos(499_990));
+    assert_eq!((pc.take_message(), pc.external_interrupt()), (None, false));
+    pc.advance(Nanos(500_000));
+    assert_eq!(pc.take_message().map(|message| message.vector), Some(Vector(0x32)));
+    assert_eq!(pc.acknowledge_external_interrupt(), Vector(0x20));
+    pc.out(0x20, 0x20);
+    pc.advance(Nanos(600_000));
+    assert_eq!(pc.take_message().map(|message| message.vector), Some(Vector(0x38)));
+    assert_eq!(pc.acknowledge_external_interrupt(), Vector(0x28));
+    // Its output is still up, and an edge for the controllers once it is connected again.
+    pc.set_hpet(0x10, 1);
+    assert_eq!(pc.take_message().map(|message| message.vector), Some(Vector(0x32)));
+}
+
+#[test]
+fn a_key_interrupts_at_input_1() {
+    let (mut pc, _terminal) = pc();
+    pc.initialize_pics();
+    pc.out(0x64, 0x60);
+    pc.out(0x60, 0x45);
+    let _set_up = pc.take_attention();
+    assert!(pc.press_keys(&[0x1c]));
+    assert!(pc.take_attention().contains(Attention::INTERRUPT));
+    assert_eq!(pc.acknowledge_external_interrupt(), Vector(0x21));
+    assert_eq!((pc.inb(0x64), pc.inb(0x60), pc.inb(0x64)), (0x15, 0x1e, 0x14));
+}
+
+#[test]
+fn the_debug_exit_device_ends_the_machine_with_a_status_whatever_the_width() {
+    for (width, status) in [(Width::One, 0xf1), (Width::Two, 0xacf1), (Width::Four, 0x2468_acf1)] {
+        let (mut pc, _terminal) = pc();
+        pc.port_write(Port(0xf4), width, 0x1234_5678, T0);
+        assert_eq!(pc.take_power_request(), Some(PowerRequest::Exit { status }));
+        assert_eq!(pc.port_read(Port(0xf4), width, T0), 0);
+    }
+}
+
+#[test]
+fn debug_text_goes_out_of_the_console() {
+    let (mut pc, terminal) = pc();
+    assert_eq!(pc.inb(0xe9), 0xe9);
+    pc.out(0xe9, b'x');
+    assert_eq!(terminal.receive(), Some(b'x'));
+}
+
+#[test]
+fn the_diagnostic_code_is_seen_from_outside() {
+    let (mut pc, _terminal) = pc();
+    pc.out(0x80, 0x5a);
+    assert_eq!((pc.inb(0x80), pc.diagnostic_code()), (0x5a, 0x5a));
+}
+
+#[test]
+fn the_second_bank_of_cmos_memory_is_apart_from_the_first() {
+    let (mut pc, _terminal) = pc();
+    pc.out(0x72, 0x14);
+    pc.out(0x73, 0xa5);
+    assert_eq!((pc.inb(0x72), pc.inb(0x73)), (0xff, 0xa5));
+    pc.out(0x70, 0x14);
+    assert_eq!(pc.inb(0x71), 0x02);
+}
+
+#[test]
+fn the_smi_command_port_switches_acpi_mode() {
+    let (mut pc, _terminal) = pc();
+    pc.out(0xb2, layout::ACPI_DISABLE);
+    assert_eq!(pc.port_read(layout::PM1A_CONTROL, Width::Two, T0), 0);
+    pc.port_write(Port(0xb2), Width::Two, 0x77_f1, T0);
+    assert_eq!(pc.port_read(layout::PM1A_CONTROL, Width::Two, T0), 1);
+    assert_eq!(pc.inb(0xb3), 0x77);
+}
+
+/// A wide read gives what byte reads of a machine in the same state give, but for the registers that are wide.
+#[test]
+fn every_port_is_defined_at_every_width() {
+    let (mut pc, _terminal) = pc();
+    let state = pc.save();
+    for port in 0..=u16::MAX {
+        let wide_register = (0xcf8..=0xcfb).contains(&port);
+        for (width, bytes) in [(Width::Two, 2), (Width::Four, 4)] {
+            if wide_register && width == Width::Four {
+                continue;
+            }
+            let wide = pc.port_read(Port(port), width, T0);
+            if wide != port_mask_of(width) {
+                pc.restore(&state);
+            }
+            let mut single = 0;
+            for byte in 0..bytes {
+                let value = port.checked_add(byte).map_or(0xff, |port| pc.inb(port));
+                single |= u32::from(value) << (8 * byte);
+            }
+            if single != port_mask_of(width) {
+                pc.restore(&state);
+            }
+            assert_eq!(wide, single, "{port:#x} {width:?}");
+        }
+    }
+}
+
+fn port_mask_of(width: Width) -> u32 {
+    low_word(width.mask())
+}
+
+#[test]
+fn every_address_near_a_device_is_defined_at_every_width() {
+    for base in [0xfec0_0000_u64, HPET] {
+        for offset in 0..0x1010 {
+            for width in [Width::One, Width::Two, Width::Four, Width::Eight] {
+                let (mut pc, _terminal) = pc();
+                let gpa = Gpa::new(base - 8 + offset);
+                let before = pc.mmio_read(gpa, width, T0);
+                assert_eq!(before & !width.mask(), 0);
+                pc.mmio_write(gpa, width, before, T0);
+                assert_eq!(pc.mmio_read(gpa, width, T0), before, "{gpa} {width:?}");
+            }
+        }
+    }
+}
+
 #[test]
 fn reset_returns_to_the_state_after_creation_but_for_clock_and_memory() {
     let (mut used, _terminal) = pc();
@@ -254,6 +430,8 @@ enum Step {
     Load(u64, Width),
     Store(u64, Width, u64),
     Eoi(u8),
+    Keys(u8),
+    GeneralEvent(u8),
     Acknowledge,
     TakeMessage,
     Wait(u64),
@@ -265,7 +443,9 @@ fn port() -> impl Strategy<Value = u16> {
         Just(0x20_u16..0x22),
         Just(0x40..0x44),
         Just(0x60..0x65),
-        Just(0x70..0x72),
+        Just(0x70..0x74),
+        Just(0xb2..0xb4),
+        Just(0xe9..0xf8),
         Just(0xa0..0xa2),
         Just(0x3f6..0x401),
         Just(0x4d0..0x4d2),
@@ -281,12 +461,22 @@ fn width() -> impl Strategy<Value = Width> {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let offset = || prop_oneof![Just(0_u64), Just(0x10), 0_u64..0x1010];
+    let gpa = || {
+        prop_oneof![
+            prop_oneof![Just(0_u64), Just(0x10), Just(0x40), 0_u64..0x1010]
+                .prop_map(|offset| 0xfec0_0000 + offset),
+            prop_oneof![0_u64..0x160, Just(0x10), (0x20_u64..0x2c).prop_map(|register| 8 * register)]
+                .prop_map(|offset| HPET + offset),
+        ]
+    };
     prop_oneof![
         6 => (port(), width()).prop_map(|(port, width)| Step::In(port, width)),
         8 => (port(), width(), any::<u32>()).prop_map(|(port, width, value)| Step::Out(port, width, value)),
-        1 => (offset(), width()).prop_map(|(offset, width)| Step::Load(offset, width)),
-        4 => (offset(), width(), any::<u64>()).prop_map(|(offset, width, value)| Step::Store(offset, width, value)),
+        1 => (gpa(), width()).prop_map(|(gpa, width)| Step::Load(gpa, width)),
+        4 => (gpa(), width(), prop_oneof![any::<u64>(), 0_u64..1 << 20])
+            .prop_map(|(gpa, width, value)| Step::Store(gpa, width, value)),
+        1 => any::<u8>().prop_map(Step::Keys),
+        1 => any::<u8>().prop_map(Step::GeneralEvent),
         1 => any::<u8>().prop_map(Step::Eoi),
         1 => Just(Step::Acknowledge),
         1 => Just(Step::TakeMessage),
@@ -302,8 +492,10 @@ fn take(pc: &mut Pc, step: &Step, now: &mut Nanos) -> Seen {
     match *step {
         Step::In(port, width) => read = u64::from(pc.port_read(Port(port), width, *now)),
         Step::Out(port, width, value) => pc.port_write(Port(port), width, value, *now),
-        Step::Load(offset, width) => read = pc.mmio_read(IOAPIC_BASE + offset, width, *now),
-        Step::Store(offset, width, value) => pc.mmio_write(IOAPIC_BASE + offset, width, value, *now),
+        Step::Load(gpa, width) => read = pc.mmio_read(Gpa::new(gpa), width, *now),
+        Step::Store(gpa, width, value) => pc.mmio_write(Gpa::new(gpa), width, value, *now),
+        Step::Keys(code) => read = u64::from(pc.press_keys(&[0xf0, code])),
+        Step::GeneralEvent(number) => pc.raise_general_event(number),
         Step::Eoi(vector) => pc.end_of_interrupt(Vector(vector), *now),
         Step::Acknowledge => read = u64::from(pc.acknowledge_external_interrupt().0),
         Step::TakeMessage => message = pc.take_message(),

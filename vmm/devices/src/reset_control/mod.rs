@@ -1,10 +1,8 @@
-//! The ports that reset the machine: the reset control register (0xCF9), system control port A (0x92) with the A20
-//! gate, and the reset line of the keyboard controller (command port 0x64). Intel 82371SB (PIIX3) datasheet; IBM
-//! PC/AT technical reference.
+//! The ports that reset the machine: the reset control register (0xCF9) and system control port A (0x92) with the A20
+//! gate. Intel 82371SB (PIIX3) datasheet; IBM PC/AT technical reference.
 //!
-//! Every kind of reset resets the whole machine. The A20 gate's bit is kept, and gates nothing: address line 20 is
-//! always on. There is no keyboard controller: its ports read all ones, as open bus does, and the firmware tables
-//! say so; but its "pulse the reset line" command (0xFE) works, because operating systems send it without looking.
+//! Every kind of reset, a soft one included, resets the whole machine. The A20 gate's bit is kept, and gates nothing:
+//! address line 20 is always on. The third way to reset, the keyboard controller's, is a device of its own.
 //!
 //! Every register is one byte; the platform splits wider accesses into bytes at successive ports.
 
@@ -13,7 +11,7 @@ mod spec;
 mod tests;
 
 use bus::PowerRequest;
-use spec::{ControlA, PULSE_OUTPUT, RESET_LINE, Reset};
+use spec::{ControlA, Reset};
 
 /// One of the ports.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -22,8 +20,6 @@ pub enum Trigger {
     ResetControl,
     /// System control port A, port 0x92.
     ControlA,
-    /// The keyboard controller's command port, 0x64.
-    KeyboardCommand,
 }
 
 /// Everything about the ports that a snapshot needs.
@@ -56,7 +52,6 @@ impl ResetControl {
         match port {
             Trigger::ResetControl => self.state.reset.bits(),
             Trigger::ControlA => self.state.control_a.bits(),
-            Trigger::KeyboardCommand => 0xff,
         }
     }
 
@@ -73,7 +68,6 @@ impl ResetControl {
                 self.state.control_a = ControlA::from_bits_truncate(value);
                 (self.state.control_a & !before).contains(ControlA::FAST_RESET)
             }
-            Trigger::KeyboardCommand => value >= PULSE_OUTPUT && value & RESET_LINE == 0,
         };
         resets.then_some(PowerRequest::Reset)
     }

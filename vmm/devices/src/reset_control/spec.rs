@@ -1,5 +1,4 @@
-//! The ports that reset a PC. Intel 82371SB (PIIX3) datasheet, "Reset Control Register" and "Port 92";
-//! IBM PC/AT technical reference, "Keyboard Controller" for the output-pulse commands.
+//! The ports that reset a PC. Intel 82371SB (PIIX3) datasheet, "Reset Control Register" and "Port 92".
 
 use bitflags::bitflags;
 
@@ -23,8 +22,3 @@ bitflags! {
         const A20_GATE = 1 << 1;
     }
 }
-
-/// Keyboard controller commands from this one on pulse those output lines whose bit is zero.
-pub(crate) const PULSE_OUTPUT: u8 = 0xf0;
-/// The output line that resets the processor.
-pub(crate) const RESET_LINE: u8 = 1 << 0;

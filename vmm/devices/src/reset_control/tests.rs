@@ -32,27 +32,13 @@ fn port_92_resets_when_bit_0_rises_and_shows_a20_on() {
     assert_eq!(ports.write(Trigger::ControlA, 0x03), None);
 }
 
-#[test]
-fn only_commands_that_pulse_the_reset_line_reset() {
-    for command in 0..=0xff {
-        let mut ports = ResetControl::new();
-        let expected = if command >= 0xf0 && command & 1 == 0 { RESET } else { None };
-        assert_eq!(ports.write(Trigger::KeyboardCommand, command), expected, "{command:#x}");
-    }
-}
-
-#[test]
-fn there_is_no_keyboard_controller_to_see() {
-    assert_eq!(ResetControl::new().read(Trigger::KeyboardCommand), 0xff);
-}
-
 proptest! {
     #[test]
     fn restored_ports_go_on_the_same(
-        before in prop::collection::vec((0_usize..3, any::<u8>()), 0..30),
-        after in prop::collection::vec((0_usize..3, any::<u8>()), 0..30),
+        before in prop::collection::vec((0_usize..2, any::<u8>()), 0..30),
+        after in prop::collection::vec((0_usize..2, any::<u8>()), 0..30),
     ) {
-        let ports = [Trigger::ResetControl, Trigger::ControlA, Trigger::KeyboardCommand];
+        let ports = [Trigger::ResetControl, Trigger::ControlA];
         let mut original = ResetControl::new();
         for (port, value) in before {
             let _request = original.write(ports[port], value);

@@ -1,5 +1,6 @@
-//! The MC146818A real-time clock with a PC's 128 bytes of CMOS memory. MC146818A datasheet; IBM PC/AT technical
-//! reference for the conventional contents of the memory.
+//! The MC146818A real-time clock with a PC's 128 bytes of CMOS memory and the second bank of 128 bytes that chipsets
+//! add. MC146818A datasheet; IBM PC/AT technical reference for the conventional contents of the memory; Intel 82371SB
+//! (PIIX3) datasheet, "Real Time Clock Extended Index Register", for the second bank.
 //!
 //! The time is not counted but computed from the machine's time. The time registers are kept as bytes only while
 //! the clock is stopped (SET, or the divider held in reset); what the guest wrote is taken as the time when the
@@ -7,10 +8,10 @@
 //! time. Interrupts that were missed because nobody looked become one, as on hardware, where a flag stays set
 //! until register C is read.
 //!
-//! Both ports are one byte; the platform splits wider accesses. The index port reads ones, as it is write-only.
+//! All ports are one byte; the platform splits wider accesses. The index ports read ones, as they are write-only. Bit 7
+//! of the index masks NMIs on a PC; it is kept apart from the index and masks nothing, as no device here raises one.
 //!
-//! Not modelled: daylight saving, the square-wave output, crystals other than 32.768 kHz, NMI masking by bit 7 of
-//! the index.
+//! Not modelled: daylight saving, the square-wave output, crystals other than 32.768 kHz.
 
 mod alarm;
 mod calendar;
@@ -50,6 +51,9 @@ pub struct MemorySizes {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RtcState {
     index: u8,
+    /// The index in the second bank, and the bank.
+    second_index: u8,
+    second_bank: [u8; CMOS_BYTES],
     /// The memory with the alarm registers; the time registers' places count only while the clock is stopped.
     memory: [u8; CMOS_BYTES],
     a: u8,
@@ -80,6 +84,8 @@ impl Rtc {
         let base_s = i64::try_from(wall_clock_unix_s).unwrap_or(0).min(LAST_SECOND);
         let state = RtcState {
             index: 0,
+            second_index: 0,
+            second_bank: [0; CMOS_BYTES],
             memory: firmware_contents(memory),
             a: A_DEFAULT,
             b: ControlB::HOURS_24,
@@ -133,6 +139,24 @@ impl Rtc {
         self.drive_irq();
     }
 
+    /// Reads the index (`offset` 0) or data (`offset` 1) port of the second bank.
+    pub fn read_second_bank(&self, offset: u16) -> u8 {
+        if offset & 1 == 0 {
+            0xff
+        } else {
+            self.state.second_bank[usize::from(self.state.second_index) % CMOS_BYTES]
+        }
+    }
+
+    /// Writes the index (`offset` 0) or data (`offset` 1) port of the second bank.
+    pub fn write_second_bank(&mut self, offset: u16, value: u8) {
+        if offset & 1 == 0 {
+            self.state.second_index = value & 0x7f;
+        } else {
+            self.state.second_bank[usize::from(self.state.second_index) % CMOS_BYTES] = value;
+        }
+    }
+
     /// Raises the interrupts that became due up to `now`.
     pub fn advance(&mut self, now: Nanos) {
         self.look(now);
@@ -168,6 +192,7 @@ impl Rtc {
     pub fn reset(&mut self, now: Nanos) {
         self.look(now);
         self.state.index = 0;
+        self.state.second_index = 0;
         self.state.c = FlagsC::empty();
         self.state.b &= !(ControlB::PERIODIC_INTERRUPT
             | ControlB::ALARM_INTERRUPT

@@ -93,6 +93,11 @@ impl Uart {
         Self { console, irq, state: UartState::after_reset() }
     }
 
+    /// Sends `byte` of another source out of the console pipe, unless that is full: then the byte is lost.
+    pub fn print(&self, byte: u8) {
+        let _sent = self.console.send(byte);
+    }
+
     /// Reads the register at `offset` (modulo 8).
     pub fn read(&mut self, offset: u16, now: Nanos) -> u8 {
         self.expire_timeout(now);
