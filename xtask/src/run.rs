@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::console::{self, Ending, Interrupted};
+use crate::console::{self, Ending, ExitStatus, Interrupted};
 use crate::guests::exec::{Marks, Progress};
 use crate::machine::{self, Emulator, Firmware, Host, Kind, Machine, Processor, Size, Wish};
 use crate::{guests, image, paths, progress};
@@ -20,7 +20,7 @@ const BOCHS_MEMORY_MIB: u32 = 2048;
 /// Builds everything, boots it, and connects the terminal to the guest's console.
 ///
 /// Ctrl-] switches to Craton's monitor; pressed twice in a row it leaves. The exit status is the command's with
-/// `--exec`, otherwise 0.
+/// `--exec`, that of a guest that ends its machine by the debug exit device, otherwise 0.
 #[derive(clap::Args, Clone, Debug)]
 #[group(id = "run-arguments")]
 pub(crate) struct Arguments {
@@ -89,10 +89,18 @@ pub(crate) fn run_on(kind: Kind, arguments: &Arguments) -> Result<ExitCode> {
             ));
             let mut emulator = machine(images, "run").start()?;
             let outcome = console::connect(&mut emulator, &interrupted, limit);
-            if let Ok(Ending::MachineOff) = outcome {
-                progress::note("the machine is off");
-            }
-            finish(emulator, outcome.map(|_| ExitCode::SUCCESS))
+            let outcome = outcome.map(|ending| match ending {
+                Ending::MachineOff => {
+                    progress::note("the machine is off");
+                    ExitCode::SUCCESS
+                }
+                Ending::GuestExit(status) => {
+                    progress::note(format_args!("a guest ended with status {status}"));
+                    ExitCode::from(status)
+                }
+                Ending::Left => ExitCode::SUCCESS,
+            });
+            finish(emulator, outcome)
         }
     }
 }
@@ -125,10 +133,12 @@ fn follow(
     let mut console = Vec::new();
     let mut printed = 0;
     let mut milestones = MILESTONES.iter().peekable();
+    let mut exit = ExitStatus::default();
     loop {
         let Some(bytes) = machine.serial.more(console.len(), Duration::from_millis(200)) else {
             bail!("the machine ended before the command did:\n{}", tail(&console));
         };
+        let ended_with = exit.find(&bytes);
         console.extend(bytes);
         let text = String::from_utf8_lossy(&console);
         while let Some((_, meaning)) = milestones.next_if(|(sign, _)| text.contains(sign)) {
@@ -144,6 +154,10 @@ fn follow(
         stdout.write_all(fresh).and_then(|()| stdout.flush()).context("standard output")?;
         printed = output.len();
         if let Some(status) = status {
+            return Ok(status);
+        }
+        if let Some(status) = ended_with {
+            progress::note(format_args!("a guest ended with status {status}"));
             return Ok(status);
         }
         if let Some(reason) = hopeless(&text, guest) {

@@ -2,6 +2,7 @@
 
 mod cursor_query;
 mod escape;
+mod exit_status;
 mod terminal;
 
 use std::io::{Read, Write};
@@ -14,6 +15,7 @@ use anyhow::{Context, Result, bail};
 use crate::machine::{Emulator, Kind};
 use cursor_query::CursorQuery;
 use escape::{Action, Escape};
+pub(crate) use exit_status::ExitStatus;
 
 /// How often the loop looks at signals and at the emulator, in the worst case.
 const TICK: Duration = Duration::from_millis(50);
@@ -48,9 +50,12 @@ pub(crate) enum Ending {
     Left,
     /// The machine went off.
     MachineOff,
+    /// A guest ended its machine with this status.
+    GuestExit(u8),
 }
 
-/// Connects standard input and output to the machine until the user leaves or the machine ends.
+/// Connects standard input and output to the machine until the user leaves, the machine ends, or a guest that has
+/// the debug exit device uses it.
 ///
 /// # Errors
 /// After `limit`, if there is one.
@@ -87,6 +92,7 @@ pub(crate) fn connect(
         Kind::Bochs => Some(CursorQuery::default()),
         Kind::Kvm | Kind::Tcg => None,
     };
+    let mut exit = ExitStatus::default();
     let ending = loop {
         let Some(mut bytes) = machine.serial.more(received, TICK) else { break Ending::MachineOff };
         received += bytes.len();
@@ -94,6 +100,9 @@ pub(crate) fn connect(
             bytes = queries.remove(&bytes);
         }
         output.write_all(&bytes).and_then(|()| output.flush()).context("standard output")?;
+        if let Some(status) = exit.find(&bytes) {
+            break Ending::GuestExit(status);
+        }
         if leave.load(Ordering::Relaxed) || interrupted.is_set() {
             break Ending::Left;
         }
