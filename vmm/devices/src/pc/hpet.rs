@@ -34,12 +34,15 @@ impl Pc {
         if self.hpet.replaces_legacy() { replaced(lines) } else { lines }
     }
 
+    // Out of line, as the write is: the paths to other devices are to stay short.
+    #[inline(never)]
     pub(super) fn read_hpet(&mut self, offset: u64, width: Width, now: Nanos) -> u64 {
         let value = self.hpet.read(offset, width, now);
         self.hpet_touched();
         value
     }
 
+    #[inline(never)]
     pub(super) fn write_hpet(&mut self, offset: u64, width: Width, value: u64, now: Nanos) {
         let before = self.hpet.replaces_legacy();
         self.hpet.write(offset, width, value, now);

@@ -12,6 +12,7 @@ const HPET: u64 = layout::HPET_BASE.get();
 const HPET_LAST: u64 = HPET + layout::HPET_BYTES - 1;
 
 impl Pc {
+    #[inline]
     pub(super) fn read_mmio(&mut self, address: u64, width: Width, now: Nanos) -> u64 {
         match address {
             IOAPIC..=IOAPIC_LAST => self.ioapic.read(address - IOAPIC, width),
@@ -20,6 +21,7 @@ impl Pc {
         }
     }
 
+    #[inline]
     pub(super) fn write_mmio(&mut self, address: u64, width: Width, value: u64, now: Nanos) {
         match address {
             IOAPIC..=IOAPIC_LAST => {

@@ -74,6 +74,11 @@ impl Registers {
         self.lines = lines;
     }
 
+    /// Whether the chip was told that there is no other.
+    pub(super) fn is_single(&self) -> bool {
+        self.icw1.contains(Icw1::SINGLE)
+    }
+
     /// The inputs for which a reset keeps the level.
     pub(super) fn lines(&self) -> u8 {
         self.lines

@@ -1,14 +1,15 @@
 //! The pair of 8259A interrupt controllers of a PC, with the chipset's edge/level control registers.
 //! Intel 8259A datasheet; 82371SB (PIIX3) datasheet, "Interrupt Controller", for the ELCR.
 //!
-//! The secondary's INT is wired to input 2 of the primary, whatever ICW3 says. An edge-triggered input that falls
+//! The secondary's INT is wired to input 2 of the primary, whatever ICW3 says; a primary that is told to be single
+//! takes it for an interrupt like the others. Buffered mode only turns an output pin, and is taken. An edge-triggered input that falls
 //! before it is acknowledged withdraws its request, so that the acknowledge finds none and gives the spurious
 //! vector 7. At power-on everything is masked, and the ELCR has the system control interrupt level-triggered, as
 //! firmware leaves it.
 //!
 //! Every register is one byte; the platform splits wider accesses into bytes at successive ports.
 //!
-//! Not modelled: MCS-80 mode, buffered mode, another wiring of the cascade.
+//! Not modelled: MCS-80 mode, another wiring of the cascade.
 
 mod chip;
 mod spec;
@@ -82,7 +83,7 @@ impl PicPair {
     /// The processor's INTA cycle: the vector to deliver.
     pub fn acknowledge(&mut self) -> Vector {
         let vector = match self.state.primary.acknowledge() {
-            Some(CASCADE) => {
+            Some(CASCADE) if !self.state.primary.is_single() => {
                 let input = self.state.secondary.acknowledge().unwrap_or(SPURIOUS);
                 self.state.secondary.vector(input)
             }

@@ -273,6 +273,59 @@ fn restored_in_mid_service_the_same_follows() {
     assert_eq!(pic.save(), copy.save());
 }
 
+#[test]
+fn a_single_primary_takes_the_secondary_for_one_of_its_interrupts() {
+    let mut pic = initialized(1);
+    pic.write(Chip::Primary, 0, 0x13);
+    // No ICW3 follows.
+    pic.write(Chip::Primary, 1, BASE);
+    pic.write(Chip::Primary, 1, 1);
+    pic.write(Chip::Primary, 1, 0);
+    raise(&mut pic, 1 << 10);
+    assert_eq!(pic.acknowledge(), Vector(BASE + 2));
+    pic.write(Chip::Secondary, 0, 0x0b);
+    assert_eq!(pic.read(Chip::Secondary, 0), 0);
+}
+
+#[test]
+fn without_icw4_the_initialization_ends_after_icw3() {
+    let mut pic = initialized(3);
+    pic.write(Chip::Primary, 0, 0x10);
+    pic.write(Chip::Primary, 1, 0x40);
+    pic.write(Chip::Primary, 1, 4);
+    pic.write(Chip::Primary, 1, 0x5a);
+    assert_eq!(pic.read(Chip::Primary, 1), 0x5a);
+    pic.write(Chip::Primary, 1, 0);
+    // Automatic EOI of the initialization before is off again.
+    raise(&mut pic, 1);
+    assert_eq!(pic.acknowledge(), Vector(0x40));
+    pic.write(Chip::Primary, 0, 0x0b);
+    assert_eq!(pic.read(Chip::Primary, 0), 1);
+}
+
+#[test]
+fn buffered_mode_changes_nothing_that_a_program_sees() {
+    for icw4 in [0x09, 0x0d] {
+        let mut pic = initialized(icw4);
+        raise(&mut pic, 1 << 9);
+        assert_eq!(pic.acknowledge(), Vector(BASE_SECONDARY + 1));
+    }
+}
+
+#[test]
+fn level_triggering_for_all_inputs_is_chosen_by_icw1() {
+    let mut pic = initialized(1);
+    pic.write(Chip::Primary, 0, 0x19);
+    for value in [BASE, 4, 1, 0] {
+        pic.write(Chip::Primary, 1, value);
+    }
+    raise(&mut pic, 1 << 5);
+    assert_eq!(pic.acknowledge(), Vector(BASE + 5));
+    non_specific_eoi(&mut pic, Chip::Primary);
+    // Still up: it comes again.
+    assert_eq!(pic.acknowledge(), Vector(BASE + 5));
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Read(bool, u16),
