@@ -4,6 +4,7 @@ mod bench;
 mod console;
 mod doctor;
 mod emulator_tests;
+mod fuzz;
 mod guests;
 mod hash;
 mod image;
@@ -36,6 +37,7 @@ enum Command {
     Qemu(qemu::Arguments),
     Test(test::Arguments),
     Bench(bench::Arguments),
+    Fuzz(fuzz::Arguments),
     Image(image::command::Arguments),
     Usb(usb::Arguments),
     Lint(lint::Arguments),
@@ -48,6 +50,7 @@ fn main() -> ExitCode {
         Command::Qemu(arguments) => qemu::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::Fuzz(arguments) => fuzz::run(&arguments),
         Command::Image(arguments) => image::command::run(&arguments),
         Command::Usb(arguments) => usb::run(&arguments),
         Command::Lint(arguments) => lint::run(&arguments),
@@ -82,6 +85,8 @@ mod tests {
             "test --emulator --machine kvm refusal",
             "image --guests dir",
             "bench --vs kvm --json x.json",
+            "fuzz hpet pit --seconds 10 --seed 3",
+            "fuzz hpet --replay x.input",
             "usb /dev/sdx --image craton.img --force",
             "lint",
             "doctor",

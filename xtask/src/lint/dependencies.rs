@@ -23,6 +23,13 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("turns", &["arch"]),
     ("config", &["arch", "memory"]),
     (
+        "fuzz",
+        &[
+            "vm_sim", "vmm", "arch", "bus", "config", "devices", "emulate", "loader", "memory", "paging",
+            "sched",
+        ],
+    ),
+    (
         "vm_sim",
         &["vmm", "vmx", "arch", "bus", "devices", "memory", "paging", "loader", "emulate", "sched", "config"],
     ),
