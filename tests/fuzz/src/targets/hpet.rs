@@ -28,7 +28,7 @@ impl subject::Subject for Subject {
         let lines = IrqBank::new();
         let wires = HpetLines {
             legacy: [0, 8].map(|number| lines.line(number)),
-            routed: [20, 21, 22, 23].map(|number| lines.line(number)),
+            routed: [16, 17, 18, 19].map(|number| lines.line(number)),
         };
         Self { device: Hpet::new(wires), lines }
     }

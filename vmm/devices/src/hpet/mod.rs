@@ -1,6 +1,6 @@
 //! The high-precision event timer: a 100 MHz counter and three comparators. Intel IA-PC HPET Specification 1.0a.
 //!
-//! Every timer has 64 bits, can be periodic, and interrupts by an I/O APIC pin (20 to 23), by message, or, in legacy
+//! Every timer has 64 bits, can be periodic, and interrupts by an I/O APIC pin (16 to 19), by message, or, in legacy
 //! replacement mode, timer 0 in place of the interval timer and timer 1 in place of the real-time clock. A timer that
 //! matches when the counter has passed its comparator already waits until the counter comes around, as on hardware.
 //! Matches that were missed become one interrupt, and the phase is kept; a timer interrupts at most every
@@ -37,7 +37,7 @@ const MINIMUM_TICK: Nanos = Nanos(HPET_MINIMUM_TICK as u64 * TICK_NS);
 pub struct HpetLines {
     /// In place of the interval timer and of the real-time clock.
     pub legacy: [IrqLine; 2],
-    /// The I/O APIC pins 20 to 23.
+    /// For the I/O APIC pins 16 to 19.
     pub routed: [IrqLine; ROUTE_COUNT],
 }
 

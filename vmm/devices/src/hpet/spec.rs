@@ -48,10 +48,10 @@ pub(crate) const TIMER_WRITABLE: u64 =
 pub(crate) const TIMER_CAPABILITIES: u64 =
     PERIODIC_CAPABLE | SIZE_64 | MESSAGE_CAPABLE | (ROUTES as u64) << 32;
 
-/// The I/O APIC pins to which timers can be routed: the last four, which no other device has.
-pub(crate) const ROUTES: u32 = 0x00f0_0000;
+/// The I/O APIC pins to which timers can be routed: the first four beyond the ISA interrupts.
+pub(crate) const ROUTES: u32 = 0x000f_0000;
 /// The first of them.
-pub(crate) const FIRST_ROUTE: u8 = 20;
+pub(crate) const FIRST_ROUTE: u8 = 16;
 /// How many there are.
 pub(crate) const ROUTE_COUNT: usize = 4;
 

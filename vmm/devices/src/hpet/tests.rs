@@ -27,7 +27,7 @@ fn bench() -> Bench {
     let lines = IrqBank::new();
     let wires = HpetLines {
         legacy: [0, 8].map(|number| lines.line(number)),
-        routed: [20, 21, 22, 23].map(|number| lines.line(number)),
+        routed: [16, 17, 18, 19].map(|number| lines.line(number)),
     };
     Bench { hpet: Hpet::new(wires), lines }
 }
@@ -82,7 +82,7 @@ fn capabilities_say_three_64_bit_timers_and_the_period() {
     b.set(0, 0, at(0));
     assert_eq!(b.get(0, at(0)), 0x0098_9680_8086_a201);
     for timer in 0..3 {
-        assert_eq!(b.get(config(timer), at(0)), 0x00f0_0000_0000_8030);
+        assert_eq!(b.get(config(timer), at(0)), 0x000f_0000_0000_8030);
         assert_eq!(b.get(comparator(timer), at(0)), u64::MAX);
     }
     assert_eq!(b.get(config(3), at(0)), 0);
@@ -104,13 +104,13 @@ fn the_counter_runs_only_while_enabled_and_can_be_set() {
 #[test]
 fn a_one_shot_interrupts_once_when_the_counter_comes_to_it() {
     let mut b = bench();
-    b.start(0, ON | route(20), 10_000);
+    b.start(0, ON | route(16), 10_000);
     assert_eq!(b.hpet.next_deadline(), at(10_000));
     b.hpet.advance(at(9_999));
     assert_eq!(b.rose(), 0);
     b.hpet.advance(at(10_000));
-    assert_eq!(b.rose(), 1 << 20);
-    assert!(!b.level(20));
+    assert_eq!(b.rose(), 1 << 16);
+    assert!(!b.level(16));
     b.hpet.advance(at(1 << 40));
     assert_eq!(b.rose(), 0);
     assert_eq!(b.get(STATUS, at(1 << 40)), 0);
@@ -119,20 +119,20 @@ fn a_one_shot_interrupts_once_when_the_counter_comes_to_it() {
 #[test]
 fn a_comparator_that_is_passed_already_waits_for_the_counter_to_come_around() {
     let mut b = bench();
-    b.start(0, ON | MODE_32 | route(20), u64::MAX);
+    b.start(0, ON | MODE_32 | route(16), u64::MAX);
     b.set(comparator(0), 50, at(100));
     assert_eq!(b.hpet.next_deadline(), at((1 << 32) + 50));
     b.hpet.advance(at((1 << 32) + 50));
-    assert_eq!(b.rose(), 1 << 20);
+    assert_eq!(b.rose(), 1 << 16);
     // With all 64 bits that takes longer than the machine lives.
-    b.set(config(0), ON | route(20), at((1 << 32) + 60));
+    b.set(config(0), ON | route(16), at((1 << 32) + 60));
     assert_eq!(b.hpet.next_deadline(), Nanos::NEVER);
 }
 
 #[test]
 fn a_periodic_timer_takes_comparator_and_period_one_after_the_other() {
     let mut b = bench();
-    b.set(config(1), ON | PERIODIC | VALUE_SET | route(21), at(0));
+    b.set(config(1), ON | PERIODIC | VALUE_SET | route(17), at(0));
     b.set(comparator(1), 30_000, at(0));
     assert_eq!(b.get(config(1), at(0)) & VALUE_SET, 0);
     b.set(comparator(1), 10_000, at(0));
@@ -141,7 +141,7 @@ fn a_periodic_timer_takes_comparator_and_period_one_after_the_other() {
     for match_at in [30_000, 40_000, 50_000] {
         assert_eq!(b.hpet.next_deadline(), at(match_at));
         b.hpet.advance(at(match_at));
-        assert_eq!(b.rose(), 1 << 21);
+        assert_eq!(b.rose(), 1 << 17);
         assert_eq!(b.get(comparator(1), at(match_at)), match_at + 10_000);
     }
 }
@@ -149,7 +149,7 @@ fn a_periodic_timer_takes_comparator_and_period_one_after_the_other() {
 #[test]
 fn value_set_with_one_write_is_comparator_and_period() {
     let mut b = bench();
-    b.start(0, ON | PERIODIC | VALUE_SET | route(20), 10_000);
+    b.start(0, ON | PERIODIC | VALUE_SET | route(16), 10_000);
     b.hpet.advance(at(10_000));
     assert_eq!(b.get(comparator(0), at(10_000)), 20_000);
 }
@@ -171,18 +171,18 @@ fn a_64_bit_comparator_can_be_set_in_halves() {
 #[test]
 fn missed_periods_are_one_interrupt_and_the_phase_is_kept() {
     let mut b = bench();
-    b.set(config(0), ON | PERIODIC | VALUE_SET | route(20), at(0));
+    b.set(config(0), ON | PERIODIC | VALUE_SET | route(16), at(0));
     b.set(comparator(0), 10_000, at(0));
     b.set(CONFIGURATION, 1, at(0));
     b.hpet.advance(at(1_000_000_005));
-    assert_eq!(b.rose(), 1 << 20);
+    assert_eq!(b.rose(), 1 << 16);
     assert_eq!(b.hpet.next_deadline(), at(1_000_010_000));
 }
 
 #[test]
 fn a_tiny_period_does_not_flood() {
     let mut b = bench();
-    b.start(0, ON | PERIODIC | VALUE_SET | route(20), 1);
+    b.start(0, ON | PERIODIC | VALUE_SET | route(16), 1);
     let mut now = at(1);
     for _ in 0..100 {
         b.hpet.advance(now);
@@ -195,38 +195,38 @@ fn a_tiny_period_does_not_flood() {
 #[test]
 fn a_level_stays_until_its_status_is_cleared() {
     let mut b = bench();
-    b.start(2, ON | LEVEL | route(23), 500);
+    b.start(2, ON | LEVEL | route(19), 500);
     b.hpet.advance(at(500));
-    assert!(b.level(23));
+    assert!(b.level(19));
     assert_eq!(b.get(STATUS, at(501)), 1 << 2);
     b.set(STATUS, 0b11, at(502));
-    assert!(b.level(23));
+    assert!(b.level(19));
     b.set(STATUS, 1 << 2, at(503));
-    assert!(!b.level(23));
+    assert!(!b.level(19));
     assert_eq!(b.get(STATUS, at(503)), 0);
 }
 
 #[test]
 fn without_its_enable_a_level_shows_in_the_status_only() {
     let mut b = bench();
-    b.start(2, LEVEL | route(23), 500);
+    b.start(2, LEVEL | route(19), 500);
     assert_eq!(b.hpet.next_deadline(), Nanos::NEVER);
     assert_eq!(b.get(STATUS, at(600)), 1 << 2);
-    assert!(!b.level(23));
-    b.set(config(2), ON | LEVEL | route(23), at(600));
-    assert!(b.level(23));
+    assert!(!b.level(19));
+    b.set(config(2), ON | LEVEL | route(19), at(600));
+    assert!(b.level(19));
 }
 
 #[test]
 fn two_levels_share_a_pin() {
     let mut b = bench();
-    b.start(0, ON | LEVEL | route(22), 10);
-    b.start(1, ON | LEVEL | route(22), 10);
+    b.start(0, ON | LEVEL | route(18), 10);
+    b.start(1, ON | LEVEL | route(18), 10);
     b.hpet.advance(at(10));
     b.set(STATUS, 1, at(11));
-    assert!(b.level(22));
+    assert!(b.level(18));
     b.set(STATUS, 2, at(11));
-    assert!(!b.level(22));
+    assert!(!b.level(18));
 }
 
 #[test]
@@ -257,14 +257,14 @@ fn messages_to_elsewhere_and_pins_that_cannot_be_are_nothing() {
 #[test]
 fn legacy_replacement_routes_timers_0_and_1_whatever_their_pins() {
     let mut b = bench();
-    b.start(0, ON | route(20), 100);
-    b.start(1, ON | LEVEL | route(21), 100);
-    b.start(2, ON | route(22), 100);
+    b.start(0, ON | route(16), 100);
+    b.start(1, ON | LEVEL | route(17), 100);
+    b.start(2, ON | route(18), 100);
     b.set(CONFIGURATION, 0xff, at(0));
     assert!(b.hpet.replaces_legacy());
     assert_eq!(b.get(CONFIGURATION, at(0)), 3);
     b.hpet.advance(at(100));
-    assert_eq!(b.rose(), 1 << 0 | 1 << 8 | 1 << 22);
+    assert_eq!(b.rose(), 1 << 0 | 1 << 8 | 1 << 18);
     assert_eq!(b.lines.levels(), 1 << 8);
 }
 
@@ -325,7 +325,7 @@ fn only_aligned_writes_of_4_and_8_bytes_do_anything() {
 #[test]
 fn reset_stops_everything() {
     let mut b = bench();
-    b.start(0, ON | LEVEL | route(20), 10);
+    b.start(0, ON | LEVEL | route(16), 10);
     b.hpet.advance(at(10));
     b.hpet.reset(at(20));
     assert_eq!(b.lines.levels(), 0);
@@ -351,7 +351,7 @@ fn step() -> impl Strategy<Value = Step> {
         prop_oneof![
             any::<u64>(),
             0_u64..100_000,
-            any::<u16>().prop_map(|bits| u64::from(bits) | ON | route(20)),
+            any::<u16>().prop_map(|bits| u64::from(bits) | ON | route(16)),
             any::<u16>().prop_map(|vector| 0xfee0_0000_0000_0000 | u64::from(vector)),
         ]
     };

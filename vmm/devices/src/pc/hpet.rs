@@ -1,5 +1,5 @@
-//! The wiring of the HPET: its place among the interrupt lines, which in legacy replacement mode is that of the interval
-//! timer and of the real-time clock.
+//! The wiring of the HPET. Its lines are behind the pins of the I/O APIC in the bank: its timers share pins with PCI, and
+//! two of them have a place only in legacy replacement mode, that of the interval timer and of the real-time clock.
 
 use arch::platform_layout::{RTC_IRQ, TIMER_IRQ};
 use arch::{Nanos, Width};
@@ -8,22 +8,21 @@ use bus::{Attention, IrqBank};
 use super::{Pc, Timer};
 use crate::hpet::HpetLines;
 
-/// Where the lines of timers 0 and 1 are in the bank: behind the pins of the I/O APIC, as they are at a pin only in
-/// legacy replacement mode.
-const LEGACY_LINES: [u8; 2] = [24, 25];
-/// The lines that they replace then.
-const REPLACED: [u8; 2] = [TIMER_IRQ, RTC_IRQ];
+/// The lines in the bank that are pins.
+const PINS: u32 = 0x00ff_ffff;
+/// The line of timer 0 in legacy replacement mode; that of timer 1 follows.
+const LEGACY_LINE: u8 = 24;
+/// The line for the first pin that timers can be routed to; the others follow.
+const FIRST_ROUTED_LINE: u8 = 26;
+const ROUTED_LINES: u32 = 0x0f << FIRST_ROUTED_LINE;
+/// The lines that timers 0 and 1 replace in legacy replacement mode.
+const REPLACED: u32 = 1 << TIMER_IRQ | 1 << RTC_IRQ;
 
 /// The HPET's lines in `bank`.
 pub(super) fn lines(bank: &IrqBank) -> HpetLines {
-    let mut pin = HpetLines::FIRST_ROUTE;
     HpetLines {
-        legacy: LEGACY_LINES.map(|number| bank.line(number)),
-        routed: core::array::from_fn(|_| {
-            let line = bank.line(pin);
-            pin += 1;
-            line
-        }),
+        legacy: [0, 1].map(|number| bank.line(LEGACY_LINE + number)),
+        routed: [0, 1, 2, 3].map(|number| bank.line(FIRST_ROUTED_LINE + number)),
     }
 }
 
@@ -31,7 +30,9 @@ impl Pc {
     /// The interrupt lines as the controllers see them, from how the devices drive them.
     #[inline]
     pub(super) fn wired(&self, lines: u32) -> u32 {
-        if self.hpet.replaces_legacy() { replaced(lines) } else { lines }
+        let routed = (lines & ROUTED_LINES) >> (FIRST_ROUTED_LINE - HpetLines::FIRST_ROUTE);
+        let pins = lines & PINS | routed;
+        if self.hpet.replaces_legacy() { replaced(pins, lines >> LEGACY_LINE) } else { pins }
     }
 
     // Out of line, as the write is: the paths to other devices are to stay short.
@@ -63,10 +64,8 @@ impl Pc {
     }
 }
 
+/// `pins` with the two lowest bits of `legacy` in the places that they replace.
 #[cold]
-fn replaced(lines: u32) -> u32 {
-    LEGACY_LINES.iter().zip(REPLACED).fold(lines, |lines, (from, to)| {
-        let level = (lines >> from) & 1;
-        lines & !(1 << to) | level << to
-    })
+fn replaced(pins: u32, legacy: u32) -> u32 {
+    pins & !REPLACED | (legacy & 1) << TIMER_IRQ | (legacy >> 1 & 1) << RTC_IRQ
 }

@@ -234,10 +234,10 @@ impl Pc {
 #[test]
 fn an_hpet_timer_reaches_its_pin_and_says_when_it_will() {
     let (mut pc, _terminal) = pc();
-    pc.set_entry(21, 0x51);
+    pc.set_entry(17, 0x51);
     let _set_up = pc.take_attention();
     pc.set_hpet(0x128, 20_000);
-    pc.set_hpet(0x120, 21 << 9 | 1 << 2);
+    pc.set_hpet(0x120, 17 << 9 | 1 << 2);
     pc.set_hpet(0x10, 1);
     assert_eq!(pc.take_attention(), Attention::DEADLINE);
     assert_eq!(pc.next_deadline(), Nanos(200_000));
