@@ -372,6 +372,32 @@ fn every_port_is_defined_at_every_width() {
     }
 }
 
+/// A wide write leaves what byte writes, lowest first, leave, but at the registers that are wide.
+#[test]
+fn every_wide_write_is_its_bytes_where_registers_are_bytes() {
+    const VALUE: u32 = 0x3a5c_9617;
+    let (mut pc, _terminal) = pc();
+    let state = pc.save();
+    for port in (0..0x1000).chain(0xfff8..=u16::MAX) {
+        let is_wide = (0xcf5..=0xcff).contains(&port) || (0xf1..=0xf7).contains(&port);
+        for (width, bytes) in [(Width::Two, 2_u16), (Width::Four, 4)] {
+            if is_wide {
+                continue;
+            }
+            pc.port_write(Port(port), width, VALUE, T0);
+            let wide = (pc.take_power_request(), pc.save());
+            pc.restore(&state);
+            for (byte, value) in (0..bytes).zip(VALUE.to_le_bytes()) {
+                if let Some(port) = port.checked_add(byte) {
+                    pc.out(port, value);
+                }
+            }
+            assert_eq!((pc.take_power_request(), pc.save()), wide, "{port:#x} {width:?}");
+            pc.restore(&state);
+        }
+    }
+}
+
 fn port_mask_of(width: Width) -> u32 {
     low_word(width.mask())
 }

@@ -2,7 +2,7 @@
 //! gate. Intel 82371SB (PIIX3) datasheet; IBM PC/AT technical reference.
 //!
 //! Every kind of reset, a soft one included, resets the whole machine. The A20 gate's bit is kept, and gates nothing:
-//! address line 20 is always on. The third way to reset, the keyboard controller's, is a device of its own.
+//! address line 20 is always on (ADR 0017). The third way to reset, the keyboard controller's, is a device of its own.
 //!
 //! Every register is one byte; the platform splits wider accesses into bytes at successive ports.
 
