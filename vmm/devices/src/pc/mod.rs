@@ -257,6 +257,8 @@ impl Pc {
     }
 
     /// The devices drive their lines to `level`, and those in `rose` went up in between.
+    // Out of line: most accesses move no line, and their path is to stay short.
+    #[inline(never)]
     fn carry(&mut self, level: u32, rose: u32) {
         let level = self.wired(level);
         // A line that was wired elsewhere until now may be up without having moved.
@@ -283,6 +285,7 @@ impl Pc {
         }
     }
 
+    #[inline(never)]
     fn request_power(&mut self, request: Option<PowerRequest>) {
         if request.is_some() {
             self.power_request = request;

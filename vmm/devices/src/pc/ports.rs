@@ -44,6 +44,7 @@ const PCI_DATA: u16 = PCI_ADDRESS + 4;
 const PCI_DATA_LAST: u16 = PCI_DATA + 3;
 const RESET_CONTROL: u16 = layout::RESET_REGISTER.0;
 
+// What a running guest does seldom is out of line: it would only make the way to the other devices longer.
 impl Pc {
     #[inline]
     pub(super) fn read_port(&mut self, port: u16, width: Width, now: Nanos) -> u32 {
@@ -176,39 +177,47 @@ impl Pc {
                 self.touched(Timer::AcpiPm);
             }
             DIAGNOSTIC => self.debug_ports.write_diagnostic(value),
-            DEBUG_CONSOLE => {
-                if let Some(byte) = self.debug_ports.write_console(value) {
-                    self.uart.print(byte);
-                }
-            }
+            DEBUG_CONSOLE => self.write_debug_console(value),
             DEBUG_EXIT..=DEBUG_EXIT_LAST => self.write_debug_exit(port, Width::One, u32::from(value)),
             _ => {}
         }
     }
 
+    #[inline(never)]
     fn read_pm(&mut self, port: u16, width: Width, now: Nanos) -> u32 {
         let value = self.acpi_pm.read(port - PM, width, now);
         self.touched(Timer::AcpiPm);
         value
     }
 
+    #[inline(never)]
     fn write_pm(&mut self, port: u16, width: Width, value: u32, now: Nanos) {
         let request = self.acpi_pm.write(port - PM, width, value, now);
         self.touched(Timer::AcpiPm);
         self.request_power(request);
     }
 
+    #[inline(never)]
     fn write_keyboard(&mut self, port: I8042Port, value: u8) {
         let request = self.i8042.write(port, value);
         self.request_power(request);
     }
 
+    #[inline(never)]
+    fn write_debug_console(&mut self, value: u8) {
+        if let Some(byte) = self.debug_ports.write_console(value) {
+            self.uart.print(byte);
+        }
+    }
+
+    #[inline(never)]
     fn write_debug_exit(&mut self, port: u16, width: Width, value: u32) {
         let request =
             self.debug_ports.write_exit(port - DEBUG_EXIT, byte_count(width), value & port_mask(width));
         self.request_power(request);
     }
 
+    #[inline(never)]
     fn write_reset_control(&mut self, port: Trigger, value: u8) {
         let request = self.reset_control.write(port, value);
         self.request_power(request);
