@@ -10,12 +10,13 @@ use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use arch::platform_layout::LOW_RAM_END;
 use arch::{Cr0Flags, Cr4Flags, EferFlags, Gpr, MIB, Msr, Nanos, RFlags, SegmentRegister, Tsc};
 use bus::Pipe;
 use config::{Boot, Class, Cpu, VmConfig};
 use core::num::{NonZeroU8, NonZeroU64};
 use core::sync::atomic::AtomicBool;
-use devices::{DebugConsole, DebugExit, MemorySizes, Pc, PcConfig};
+use devices::{DebugConsole, DebugExit, MemorySizes, Pc, PcConfig, TestDevices};
 use hal::vmx::{GuestSpace, Vmcs, VmxCpu};
 use loader::{BootProtocol, EntryState, Image, MemoryLayout, VmDescription};
 use memory::GuestMemory;
@@ -171,6 +172,7 @@ impl Build {
             memory: memory_sizes(self.memory_bytes),
             debug_exit: if config.debug_exit { DebugExit::Present } else { DebugExit::Absent },
             debug_console: if config.debug_console { DebugConsole::OnConsole } else { DebugConsole::Silent },
+            test_devices: if config.test_devices { TestDevices::Present } else { TestDevices::Absent },
         };
         let vm = build_vm(core.shared(), &self.ids, space, pc, now);
         let exclusive = AtomicBool::new(config.class == Class::Exclusive);
@@ -241,13 +243,8 @@ impl Frame {
 
 /// How `memory_bytes` of RAM lie around the hole below 4 GiB.
 fn memory_sizes(memory_bytes: u64) -> MemorySizes {
-    let low = memory_bytes.min(loader_hole_start());
+    let low = memory_bytes.min(LOW_RAM_END.get());
     MemorySizes { below_4g: low, above_4g: memory_bytes - low }
-}
-
-/// Where the RAM below 4 GiB ends at the latest.
-fn loader_hole_start() -> u64 {
-    3 * arch::GIB
 }
 
 fn load(

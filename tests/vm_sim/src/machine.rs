@@ -6,7 +6,7 @@ use arch::{
 };
 use bus::{Pipe, PipeEnd, Platform};
 use core::num::NonZeroU64;
-use devices::{DebugConsole, DebugExit, MemorySizes, Pc, PcConfig, PcState};
+use devices::{DebugConsole, DebugExit, MemorySizes, Pc, PcConfig, PcState, TestDevices};
 use memory::{GuestMemory, MemoryMap, VecBlock};
 use std::sync::{Arc, Mutex};
 use vmm::lapic::{self, LocalApic, Role, TimerRate};
@@ -143,6 +143,7 @@ impl Machine {
             memory: MemorySizes { below_4g: setup.ram_bytes as u64, above_4g: 0 },
             debug_exit: DebugExit::Present,
             debug_console: DebugConsole::OnConsole,
+            test_devices: TestDevices::Present,
         });
         let inboxes: Vec<Arc<Inbox>> =
             (0..setup.vcpus).map(|index| Arc::new(Inbox::new(id(index)))).collect();

@@ -1,5 +1,5 @@
 //! Where the parts of the virtual PC are: the port and memory addresses and interrupt numbers on which the device
-//! models and the firmware tables that describe them to a guest must agree. No logic.
+//! models and the firmware tables that describe them to a guest must agree. Nothing but wiring.
 //!
 //! ACPI Specification, "ACPI Hardware Specification", for the meaning of the power-management blocks; the legacy
 //! numbers are those of the IBM PC/AT.
@@ -115,5 +115,28 @@ pub const HPET_PERIOD_FS: u32 = 10_000_000;
 /// The shortest period for which the HPET's periodic mode loses nothing, in its ticks (ACPI HPET table, "Main Counter
 /// Minimum Clock Tick in Periodic Mode").
 pub const HPET_MINIMUM_TICK: u16 = 5_000;
+/// The first port that functions on the PCI bus may decode; those below are the legacy devices'.
+pub const PCI_PORTS: Port = Port(0x1000);
+/// Number of PCI interrupt lines, PIRQA to PIRQH.
+pub const PIRQS: u8 = 8;
+/// IOAPIC pin (and global system interrupt) of the first of them; the others follow.
+pub const PIRQ_GSI: u8 = 16;
+/// The PCI interrupt line (0 for PIRQA) that pin `pin` (0 for INTA#) of device `device` on bus 0 is wired to. Pins of
+/// devices 0 to 24 are on lines E to H, in turn, so that devices spread over them; those of the others, which are the
+/// chipset's, on A to D.
+pub const fn pirq_of(device: u8, pin: u8) -> u8 {
+    const LAST_IN_TURN: u8 = 24;
+    if device <= LAST_IN_TURN { 4 + ((device + pin) & 3) } else { pin & 3 }
+}
+/// Where the memory-mapped configuration space of PCI is after reset; the host bridge can move it.
+pub const ECAM_BASE: Gpa = Gpa::new(0xb000_0000);
+/// Its length, in bytes: 256 buses.
+pub const ECAM_BYTES: u64 = 256 << 20;
+/// Where RAM stops at the latest below 4 GiB; the rest up to 4 GiB is for devices.
+pub const LOW_RAM_END: Gpa = ECAM_BASE;
+/// First address of the window below 4 GiB for the base addresses of PCI functions.
+pub const PCI_WINDOW: Gpa = Gpa::new(0xc000_0000);
+/// End of that window.
+pub const PCI_WINDOW_END: Gpa = Gpa::new(0xfec0_0000);
 /// First address of every local APIC's register window.
 pub const LOCAL_APIC_BASE: Gpa = Gpa::new(0xfee0_0000);

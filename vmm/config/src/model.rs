@@ -137,6 +137,8 @@ pub struct VmConfig {
     pub debug_exit: bool,
     /// `debug_console`: whether text that the guest writes to port 0xE9 is shown on its console.
     pub debug_console: bool,
+    /// `test_devices`: whether it has the devices that exist for test programs.
+    pub test_devices: bool,
     /// Where things stand, for errors found later.
     pub(crate) lines: Lines,
 }

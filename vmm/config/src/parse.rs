@@ -33,6 +33,7 @@ const VM_FIELDS: &[&str] = &[
     "cpu",
     "debug_exit",
     "debug_console",
+    "test_devices",
 ];
 
 /// The least memory that a virtual machine can have, in MiB.
@@ -233,6 +234,7 @@ fn read_vm(table: &mut Table<'_>) -> Option<VmConfig> {
     let scheduling = read_scheduling(table, vcpus);
     let debug_exit = table.flag("debug_exit");
     let debug_console = table.flag("debug_console");
+    let test_devices = table.flag("test_devices");
 
     let (name, memory, kernel) = (name?, memory?, kernel?);
     Some(VmConfig {
@@ -253,6 +255,7 @@ fn read_vm(table: &mut Table<'_>) -> Option<VmConfig> {
         class: scheduling.class,
         debug_exit: debug_exit.is_some_and(|flag| flag.value),
         debug_console: debug_console.is_some_and(|flag| flag.value),
+        test_devices: test_devices.is_some_and(|flag| flag.value),
         lines: Lines {
             name: name.line,
             memory_mib: memory.line,

@@ -41,9 +41,77 @@ pub(crate) fn insert(register: u32, offset: u16, width: Width, value: u32) -> u3
     (register & !mask) | ((value << shift) & mask)
 }
 
+/// Reads `width` at byte `offset` of a block of 4-byte registers, each of which `read` gives by the offset of its first
+/// byte. An access may begin and end anywhere, and touches up to three registers.
+pub(crate) fn read_words(offset: u64, width: Width, mut read: impl FnMut(u64) -> u32) -> u64 {
+    let shift = 8 * (offset & 3);
+    let mask = u128::from(width.mask()) << shift;
+    let mut lanes = 0_u128;
+    for word in 0..3 {
+        if word_of(mask, word) != 0 {
+            lanes |= u128::from(read((offset & !3).wrapping_add(4 * word))) << (32 * word);
+        }
+    }
+    low_double(lanes >> shift) & width.mask()
+}
+
+/// Writes `width` at byte `offset` of a block of 4-byte registers. `write` is given the offset of a register's first
+/// byte, the value in its lanes, and the mask of the bits that are written: the byte enables.
+pub(crate) fn write_words(offset: u64, width: Width, value: u64, mut write: impl FnMut(u64, u32, u32)) {
+    let shift = 8 * (offset & 3);
+    let mask = u128::from(width.mask()) << shift;
+    let lanes = u128::from(value) << shift;
+    for word in 0..3 {
+        let mask = word_of(mask, word);
+        if mask != 0 {
+            write((offset & !3).wrapping_add(4 * word), word_of(lanes, word) & mask, mask);
+        }
+    }
+}
+
+/// The 4-byte word number `word` of `lanes`.
+const fn word_of(lanes: u128, word: u64) -> u32 {
+    low_word(low_double(lanes >> (32 * word)))
+}
+
+/// The low half of `value`.
+#[expect(clippy::cast_possible_truncation, reason = "it takes the low half")]
+const fn low_double(value: u128) -> u64 {
+    value as u64
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn any_access_to_words_is_one_to_the_bytes_in_them(
+            bytes in prop::array::uniform16(any::<u8>()),
+            offset in 0_u64..8,
+            width in prop::sample::select(vec![Width::One, Width::Two, Width::Four, Width::Eight]),
+            value in any::<u64>(),
+        ) {
+            let mut words = [0_u32; 4];
+            for (word, bytes) in words.iter_mut().zip(bytes.chunks(4)) {
+                *word = u32::from_le_bytes(bytes.try_into().expect("four"));
+            }
+            let index = |offset: u64| usize::try_from(offset / 4).expect("small");
+            let read = read_words(offset, width, |offset| words[index(offset)]);
+            let (first, count) = (index(4 * offset), index(4 * width.bytes()));
+            prop_assert_eq!(&read.to_le_bytes()[..count], &bytes[first..first + count]);
+
+            let mut expected = bytes;
+            expected[first..first + count].copy_from_slice(&value.to_le_bytes()[..count]);
+            write_words(offset, width, value, |offset, value, mask| {
+                let word = &mut words[index(offset)];
+                *word = (*word & !mask) | value;
+            });
+            let written: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+            prop_assert_eq!(written.as_slice(), expected.as_slice());
+        }
+    }
 
     #[test]
     fn extract_and_insert_address_the_same_lanes() {

@@ -9,6 +9,8 @@
 #![warn(clippy::wildcard_enum_match_arm)]
 #![cfg_attr(not(test), warn(clippy::unwrap_used))]
 
+extern crate alloc;
+
 mod acpi_pm;
 mod clock;
 mod debug_ports;
@@ -32,8 +34,12 @@ pub use debug_ports::{DebugConsole, DebugExit, DebugPorts, DebugPortsState};
 pub use hpet::{Hpet, HpetLines, HpetState};
 pub use i8042::{I8042, I8042Port, I8042State};
 pub use ioapic::{IoApic, IoApicState};
-pub use pc::{Pc, PcConfig, PcState};
-pub use pci::{ConfigAccess, HostBridge, HostBridgeState, PciFunction, PciHost, PciHostState};
+pub use pc::{Pc, PcConfig, PcState, TestDevices};
+pub use pci::{
+    Bar, BarKind, ConfigSpace, ConfigSpaceState, Delivery, Endpoint, EndpointState, Function,
+    FunctionAddress, FunctionLayout, FunctionState, Identity, InterruptPin, MsiState, MsixLayout, MsixState,
+    PciDevice, PciHost, PciHostState, Signals, TestFunction, TestFunctionState,
+};
 pub use pic::{Chip, PicPair, PicPairState};
 pub use pit::{Pit, PitState};
 pub use reset_control::{ResetControl, ResetControlState, Trigger};

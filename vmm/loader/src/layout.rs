@@ -5,6 +5,7 @@
 
 use crate::LoadError;
 use alloc::vec::Vec;
+use arch::platform_layout::{ECAM_BASE, ECAM_BYTES, LOW_RAM_END};
 use arch::{GIB, Gpa, KIB, MIB, PAGE_SIZE};
 
 /// A PC's interrupt vectors and BIOS data area, all zero: there is no BIOS.
@@ -37,8 +38,6 @@ pub(crate) const SMBIOS_TABLES: Gpa = Gpa::new(0xf_0000);
 /// Where images may be loaded from: everything below belongs to boot structures and firmware.
 pub(crate) const HIGH_MEMORY: Gpa = Gpa::new(MIB);
 
-/// Where RAM stops at the latest below 4 GiB; the rest up to 4 GiB is for devices.
-const DEVICE_HOLE: Gpa = Gpa::new(3 * GIB);
 /// Where the RAM continues that did not fit below the hole.
 const ABOVE_HOLE: Gpa = Gpa::new(4 * GIB);
 /// The least RAM that any guest can be loaded into, in bytes.
@@ -86,7 +85,7 @@ impl MemoryLayout {
         if !memory_bytes.is_multiple_of(PAGE_SIZE) || memory_bytes > MOST_MEMORY {
             return Err(LoadError::MemoryNotUsable { memory: memory_bytes, most: MOST_MEMORY });
         }
-        let low_bytes = memory_bytes.min(DEVICE_HOLE.get());
+        let low_bytes = memory_bytes.min(LOW_RAM_END.get());
         Ok(Self { low_bytes, high_bytes: memory_bytes - low_bytes })
     }
 
@@ -106,7 +105,7 @@ impl MemoryLayout {
 
     /// The map that the kernel is given.
     pub fn firmware_map(&self) -> Vec<MemoryRange> {
-        let mut ranges = Vec::with_capacity(4);
+        let mut ranges = Vec::with_capacity(5);
         let mut add = |start: Gpa, end: u64, kind| {
             if let Some(bytes) = end.checked_sub(start.get())
                 && bytes > 0
@@ -117,6 +116,8 @@ impl MemoryLayout {
         add(Gpa::new(0), CONVENTIONAL_END.get(), MemoryKind::Usable);
         add(CONVENTIONAL_END, HIGH_MEMORY.get(), MemoryKind::Reserved);
         add(HIGH_MEMORY, self.low_bytes, MemoryKind::Usable);
+        // Configuration space of PCI is used only where the map says that nothing else is put there.
+        add(ECAM_BASE, ECAM_BASE.get() + ECAM_BYTES, MemoryKind::Reserved);
         add(ABOVE_HOLE, ABOVE_HOLE.get() + self.high_bytes, MemoryKind::Usable);
         ranges
     }
@@ -124,6 +125,16 @@ impl MemoryLayout {
     /// The end of the RAM below 4 GiB.
     pub fn low_end(&self) -> Gpa {
         Gpa::new(self.low_bytes)
+    }
+
+    /// The window for base addresses of PCI functions above all RAM: its first and last address. It is below 64 GiB,
+    /// which every processor's addresses reach, unless the RAM is not.
+    pub fn high_pci_window(&self) -> (Gpa, Gpa) {
+        const WINDOW: Gpa = Gpa::new(32 * GIB);
+        const WINDOW_BYTES: u64 = 32 * GIB;
+        let ram_end = ABOVE_HOLE.get() + self.high_bytes;
+        let first = WINDOW.get().max(ram_end.next_multiple_of(GIB));
+        (Gpa::new(first), Gpa::new(first + (WINDOW_BYTES - 1)))
     }
 
     /// All RAM, in bytes.
@@ -137,13 +148,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn memory_above_3_gib_continues_at_4_gib() {
+    fn memory_that_does_not_fit_below_the_devices_continues_at_4_gib() {
         let layout = MemoryLayout::new(5 * GIB).expect("a fair size");
         let ram: Vec<_> = layout.ram().iter().map(|range| (range.start.get(), range.bytes)).collect();
-        assert_eq!(ram, [(0, 3 * GIB), (4 * GIB, 2 * GIB)]);
+        assert_eq!(ram, [(0, 11 * GIB / 4), (4 * GIB, 9 * GIB / 4)]);
         let map = layout.firmware_map();
-        assert_eq!(map.len(), 4);
-        assert_eq!(map[3], MemoryRange { start: ABOVE_HOLE, bytes: 2 * GIB, kind: MemoryKind::Usable });
+        assert_eq!(map.len(), 5);
+        assert_eq!(map[4], MemoryRange { start: ABOVE_HOLE, bytes: 9 * GIB / 4, kind: MemoryKind::Usable });
+    }
+
+    #[test]
+    fn the_high_window_for_pci_is_above_all_ram() {
+        let window = |bytes| MemoryLayout::new(bytes).expect("a fair size").high_pci_window();
+        assert_eq!(window(64 * MIB), (Gpa::new(32 * GIB), Gpa::new(64 * GIB - 1)));
+        assert_eq!(window(100 * GIB).0, Gpa::new(102 * GIB));
     }
 
     #[test]
@@ -156,6 +174,7 @@ mod tests {
                 (0, 0xa_0000, MemoryKind::Usable),
                 (0xa_0000, 0x6_0000, MemoryKind::Reserved),
                 (0x10_0000, 63 * MIB, MemoryKind::Usable),
+                (0xb000_0000, 256 * MIB, MemoryKind::Reserved),
             ]
         );
     }

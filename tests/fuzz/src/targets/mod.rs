@@ -45,7 +45,11 @@ pub static ALL: &[Target] = &[
         run: machine::run,
     },
     Target { name: "pc", about: "all devices together, wired", run: subject::play::<pc::Subject> },
-    Target { name: "pci", about: "PCI configuration", run: subject::play::<pci::Subject> },
+    Target {
+        name: "pci",
+        about: "PCI: configuration, base addresses, interrupts",
+        run: subject::play::<pci::Subject>,
+    },
     Target { name: "pic", about: "pair of 8259s", run: subject::play::<pic::Subject> },
     Target { name: "pit", about: "interval timer", run: subject::play::<pit::Subject> },
     Target { name: "reset-control", about: "reset ports", run: subject::play::<reset_control::Subject> },

@@ -5,10 +5,10 @@ use crate::Bytes;
 use crate::subject::{self, digest};
 use arch::{Gpa, Nanos, Port, Vector};
 use bus::{Pipe, PipeEnd, Platform, PowerRequest};
-use devices::{DebugConsole, DebugExit, MemorySizes, Pc, PcConfig, PcState};
+use devices::{DebugConsole, DebugExit, MemorySizes, Pc, PcConfig, PcState, TestDevices};
 
 /// First ports, and how many from there on are worth a look.
-const PORTS: [(u16, u16); 16] = [
+const PORTS: [(u16, u16); 17] = [
     (0x20, 2),
     (0x40, 4),
     (0x60, 5),
@@ -22,6 +22,7 @@ const PORTS: [(u16, u16); 16] = [
     (0x4d0, 2),
     (0x600, 16),
     (0xcf6, 12),
+    (0xc000, 0x48),
     (0x510, 16),
     (0xfff8, 8),
     (0, 0xffff),
@@ -63,6 +64,7 @@ impl subject::Subject for Subject {
             console,
             wall_clock_unix_s: 1_795_210_162,
             memory: MemorySizes { below_4g: 256 << 20, above_4g: 1 << 30 },
+            test_devices: TestDevices::Present,
             debug_exit: DebugExit::Present,
             debug_console: DebugConsole::OnConsole,
         });

@@ -47,6 +47,7 @@ fn a_whole_configuration_is_read() {
             255]
         class = "latency"
         cpu = "x86-64-v3"
+        test_devices = true
 
         [[vm]]
         name = "small"
@@ -67,6 +68,7 @@ fn a_whole_configuration_is_read() {
     assert_eq!((web.cpu, small.cpu), (Cpu::V3, Cpu::Host));
     assert!(web.debug_exit && web.debug_console && !small.debug_exit && !small.debug_console);
     assert!(!web.autostart && web.console && web.cmdline == "console=ttyS0");
+    assert!(web.test_devices && !small.test_devices);
     assert_eq!((small.memory_mib, small.vcpus, small.boot, small.weight), (16, 1, Boot::Detect, 100));
     assert!(small.autostart && !small.console && small.cmdline.is_empty() && small.initramfs.is_none());
     assert_eq!((small.cap, small.cores.as_deref(), small.class), (None, None, Class::Normal));

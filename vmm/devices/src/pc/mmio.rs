@@ -2,7 +2,7 @@
 //! finds past that device's end is the device's to say.
 
 use arch::platform_layout as layout;
-use arch::{Nanos, Width};
+use arch::{Gpa, Nanos, Width};
 
 use super::Pc;
 
@@ -17,7 +17,7 @@ impl Pc {
         match address {
             IOAPIC..=IOAPIC_LAST => self.ioapic.read(address - IOAPIC, width),
             HPET..=HPET_LAST => self.read_hpet(address - HPET, width, now),
-            _ => width.mask(),
+            _ => self.read_pci_memory(Gpa::new(address), width, now),
         }
     }
 
@@ -29,7 +29,7 @@ impl Pc {
                 self.notice_ioapic();
             }
             HPET..=HPET_LAST => self.write_hpet(address - HPET, width, value, now),
-            _ => {}
+            _ => self.write_pci_memory(Gpa::new(address), width, value, now),
         }
     }
 }

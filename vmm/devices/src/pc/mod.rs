@@ -1,11 +1,13 @@
 //! The virtual PC: every device, wired, behind [`Platform`].
 //!
 //! After each access, and after each timer, the interrupt lines that moved are carried to both interrupt
-//! controllers, ISA interrupt 0 to pin 2 of the I/O APIC and every other to the pin of its number. Only the device
+//! controllers, ISA interrupt 0 to pin 2 of the I/O APIC and every other to the pin of its number; PCI's lines to pins
+//! of their own and, as the ISA bridge routes them, to the 8259s. Only the device
 //! that was touched is asked for its new deadline: the path of a port access is short, whatever else there is.
 
 mod hpet;
 mod mmio;
+mod pci_bus;
 mod ports;
 #[cfg(test)]
 mod tests;
@@ -21,7 +23,7 @@ use crate::debug_ports::{DebugConsole, DebugExit, DebugPorts, DebugPortsState};
 use crate::hpet::{Hpet, HpetState};
 use crate::i8042::{I8042, I8042State};
 use crate::ioapic::{IoApic, IoApicState};
-use crate::lanes::{low_half, low_word};
+use crate::lanes::low_word;
 use crate::pci::{PciHost, PciHostState};
 use crate::pic::{PicPair, PicPairState};
 use crate::pit::{Pit, PitState};
@@ -42,6 +44,17 @@ pub struct PcConfig {
     pub debug_exit: DebugExit,
     /// What becomes of text on the debug console.
     pub debug_console: DebugConsole,
+    /// Whether there are functions for test programs.
+    pub test_devices: TestDevices,
+}
+
+/// Whether a machine has the devices that exist for test programs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TestDevices {
+    /// It has them.
+    Present,
+    /// It has not.
+    Absent,
 }
 
 /// Everything about the machine's devices that a snapshot needs; the console pipe's contents are not part of it.
@@ -69,10 +82,11 @@ enum Timer {
     Rtc,
     AcpiPm,
     Hpet,
+    Pci,
 }
 
 impl Timer {
-    const ALL: [Self; 5] = [Self::Uart, Self::Pit, Self::Rtc, Self::AcpiPm, Self::Hpet];
+    const ALL: [Self; 6] = [Self::Uart, Self::Pit, Self::Rtc, Self::AcpiPm, Self::Hpet, Self::Pci];
 }
 
 /// A PC's devices.
@@ -118,7 +132,7 @@ impl Pc {
             hpet: Hpet::new(hpet::lines(&lines)),
             i8042: I8042::new(lines.line(KEYBOARD_IRQ), lines.line(AUXILIARY_IRQ)),
             debug_ports: DebugPorts::new(config.debug_exit, config.debug_console),
-            pci: PciHost::new(),
+            pci: pci_bus::bus(&lines, config.test_devices),
             lines,
             carried: 0,
             deadlines: [Nanos::NEVER; Timer::ALL.len()],
@@ -173,9 +187,10 @@ impl Pc {
         self.debug_ports.reset();
         self.pci.reset();
         let _moved = self.lines.take_changes();
-        let level = self.wired(self.lines.levels());
+        let driven = self.lines.levels();
+        let level = self.wired(driven);
         self.carried = level;
-        self.pic.reset(low_half(level));
+        self.pic.reset(self.pic_inputs(level, driven));
         self.ioapic.reset(pins(level));
         self.power_request = None;
         self.everything_changed();
@@ -226,6 +241,7 @@ impl Pc {
             Timer::Rtc => self.rtc.next_deadline(),
             Timer::AcpiPm => self.acpi_pm.next_deadline(),
             Timer::Hpet => self.hpet.next_deadline(),
+            Timer::Pci => self.pci.next_deadline(),
         }
     }
 
@@ -256,17 +272,18 @@ impl Pc {
         }
     }
 
-    /// The devices drive their lines to `level`, and those in `rose` went up in between.
+    /// The devices drive their lines to `driven`, and those in `driven_up` went up in between.
     // Out of line: most accesses move no line, and their path is to stay short.
     #[inline(never)]
-    fn carry(&mut self, level: u32, rose: u32) {
-        let level = self.wired(level);
+    fn carry(&mut self, driven: u32, driven_up: u32) {
+        let level = self.wired(driven);
         // A line that was wired elsewhere until now may be up without having moved.
-        let rose = self.wired(rose) | level & !self.carried;
+        let rose = self.wired(driven_up) | level & !self.carried;
         self.carried = level;
         self.ioapic.set_lines(pins(level), pins(rose));
         self.notice_ioapic();
-        self.change_pic(|pic| pic.set_lines(low_half(level), low_half(rose)));
+        let (level, rose) = (self.pic_inputs(level, driven), self.pic_inputs(rose, driven_up));
+        self.change_pic(|pic| pic.set_lines(level, rose));
     }
 
     /// Lets `change` do something to the 8259 pair that may move its output.
@@ -356,6 +373,7 @@ impl Platform for Pc {
                     self.hpet.advance(now);
                     self.hpet_touched();
                 }
+                Timer::Pci => self.advance_pci(now),
             }
             self.touched(timer);
         }
@@ -371,7 +389,7 @@ impl Platform for Pc {
     }
 
     fn take_message(&mut self) -> Option<InterruptMessage> {
-        self.ioapic.take_message().or_else(|| self.hpet.take_message())
+        self.ioapic.take_message().or_else(|| self.hpet.take_message()).or_else(|| self.pci.take_message())
     }
 
     fn external_interrupt(&self) -> bool {
@@ -387,7 +405,7 @@ impl Platform for Pc {
     }
 }
 
-/// ISA interrupt lines as I/O APIC pins: 0 is at [`TIMER_GSI`], whose place is free as 2 is the 8259s' cascade.
+/// Interrupt lines as I/O APIC pins: ISA interrupt 0 is at [`TIMER_GSI`], whose place is free as 2 is the 8259s' cascade.
 fn pins(lines: u32) -> u32 {
     const MOVED: u32 = 1 << TIMER_IRQ | 1 << TIMER_GSI;
     let timer = (lines >> TIMER_IRQ) & 1;

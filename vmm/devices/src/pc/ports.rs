@@ -2,7 +2,8 @@
 //!
 //! Nearly every device here is one byte wide, as on the ISA bus, whose bridge splits a wide access into bytes at
 //! successive ports, lowest first; so does this. The exceptions, PCI configuration and the power-management block,
-//! take wide accesses that lie within one of their 4-byte registers.
+//! take wide accesses that lie within one of their 4-byte registers. PCI functions' ports are [`PCI_PORTS`] and up,
+//! where nothing else is: what decodes the whole of an access there takes it whole.
 
 use arch::platform_layout as layout;
 use arch::{Nanos, Width};
@@ -42,6 +43,8 @@ const PM_LAST: u16 = PM + 0xf;
 const PCI_ADDRESS: u16 = layout::PCI_CONFIG.0;
 const PCI_DATA: u16 = PCI_ADDRESS + 4;
 const PCI_DATA_LAST: u16 = PCI_DATA + 3;
+/// The first port that a PCI function may decode, which is looked up.
+const PCI_PORTS: u16 = layout::PCI_PORTS.0;
 const RESET_CONTROL: u16 = layout::RESET_REGISTER.0;
 
 // What a running guest does seldom is out of line: it would only make the way to the other devices longer.
@@ -66,6 +69,11 @@ impl Pc {
     }
 
     fn read_wide(&mut self, port: u16, width: Width, now: Nanos) -> u32 {
+        if port >= PCI_PORTS
+            && let Some(value) = self.read_pci_port(port, width, now)
+        {
+            return value;
+        }
         if within_register(port, width) {
             match port {
                 PCI_ADDRESS if width == Width::Four => return self.pci.read_address(),
@@ -83,10 +91,13 @@ impl Pc {
     }
 
     fn write_wide(&mut self, port: u16, width: Width, value: u32, now: Nanos) {
+        if port >= PCI_PORTS && self.write_pci_port(port, width, value, now) {
+            return;
+        }
         if within_register(port, width) {
             match port {
                 PCI_ADDRESS if width == Width::Four => return self.pci.write_address(value),
-                PCI_DATA..=PCI_DATA_LAST => return self.pci.write_data(port - PCI_DATA, width, value),
+                PCI_DATA..=PCI_DATA_LAST => return self.write_pci_data(port - PCI_DATA, width, value),
                 PM..=PM_LAST => return self.write_pm(port, width, value, now),
                 DEBUG_EXIT..=DEBUG_EXIT_LAST => return self.write_debug_exit(port, width, value),
                 _ => {}
@@ -136,6 +147,7 @@ impl Pc {
             DIAGNOSTIC => self.debug_ports.diagnostic(),
             DEBUG_CONSOLE => self.debug_ports.read_console(),
             DEBUG_EXIT..=DEBUG_EXIT_LAST => self.debug_ports.read_exit(),
+            PCI_PORTS..=u16::MAX => self.read_pci_port(port, Width::One, now).map_or(0xff, low_byte),
             _ => 0xff,
         }
     }
@@ -164,7 +176,7 @@ impl Pc {
                 self.touched(Timer::Rtc);
             }
             PM..=PM_LAST => self.write_pm(port, Width::One, u32::from(value), now),
-            PCI_DATA..=PCI_DATA_LAST => self.pci.write_data(port - PCI_DATA, Width::One, u32::from(value)),
+            PCI_DATA..=PCI_DATA_LAST => self.write_pci_data(port - PCI_DATA, Width::One, u32::from(value)),
             RESET_CONTROL => self.write_reset_control(Trigger::ResetControl, value),
             CONTROL_A => self.write_reset_control(Trigger::ControlA, value),
             KEYBOARD_DATA => self.write_keyboard(I8042Port::Data, value),
@@ -179,6 +191,9 @@ impl Pc {
             DIAGNOSTIC => self.debug_ports.write_diagnostic(value),
             DEBUG_CONSOLE => self.write_debug_console(value),
             DEBUG_EXIT..=DEBUG_EXIT_LAST => self.write_debug_exit(port, Width::One, u32::from(value)),
+            PCI_PORTS..=u16::MAX => {
+                self.write_pci_port(port, Width::One, u32::from(value), now);
+            }
             _ => {}
         }
     }

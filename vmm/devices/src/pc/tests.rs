@@ -18,6 +18,7 @@ fn pc() -> (Pc, PipeEnd) {
         wall_clock_unix_s: 1_795_210_162,
         memory: MEMORY,
         debug_exit: DebugExit::Present,
+        test_devices: TestDevices::Present,
         debug_console: DebugConsole::OnConsole,
     });
     (pc, terminal)
@@ -449,12 +450,92 @@ fn a_restored_machine_has_its_interrupts_pending() {
     assert_eq!(copy.acknowledge_external_interrupt(), Vector(0x20));
 }
 
+/// Base addresses of the test function.
+const PCI_PORTS: u32 = 0xc000;
+const PCI_MEMORY: u64 = 0xc000_0000;
+
+impl Pc {
+    fn set_config(&mut self, device: u32, offset: u32, value: u32) {
+        self.port_write(Port(0xcf8), Width::Four, 1 << 31 | device << 11 | offset, T0);
+        self.port_write(Port(0xcfc), Width::Four, value, T0);
+    }
+
+    fn set_up_test_function(&mut self) {
+        self.set_config(1, 0x10, PCI_PORTS);
+        self.set_config(1, 0x14, 0xc000_0000);
+        self.set_config(1, 0x04, 7);
+    }
+
+    fn set_pci_register(&mut self, offset: u64, value: u32) {
+        self.mmio_write(Gpa::new(PCI_MEMORY + offset), Width::Four, u64::from(value), T0);
+    }
+}
+
+#[test]
+fn a_pci_functions_pin_reaches_both_controllers() {
+    let (mut pc, _terminal) = pc();
+    pc.set_up_test_function();
+    pc.initialize_pics();
+    pc.out(0x4d1, 1 << 3);
+    // Device 1, pin A: PIRQF, which is pin 21.
+    pc.set_entry(21, 0x51 | 1 << 15);
+    pc.set_pci_register(8, 1);
+    assert!(pc.take_attention().contains(Attention::INTERRUPT));
+    let message = pc.take_message().expect("the pin is unmasked");
+    assert_eq!((message.vector, message.trigger), (Vector(0x51), TriggerMode::Level));
+    assert!(!pc.external_interrupt(), "it is not routed yet");
+    pc.set_config(0x1f, 0x68, 0x8080_0b80);
+    assert!(pc.external_interrupt());
+    assert_eq!(pc.acknowledge_external_interrupt(), Vector(0x2b));
+    pc.out(0xa0, 0x20);
+    pc.out(0x20, 0x20);
+    assert!(pc.external_interrupt(), "a level stays");
+    pc.port_write(Port(0xc008), Width::One, 0, T0);
+    assert!(!pc.external_interrupt());
+    pc.end_of_interrupt(Vector(0x51), T0);
+    assert_eq!(pc.take_message(), None);
+}
+
+#[test]
+fn a_pci_functions_message_asks_for_attention() {
+    let (mut pc, _terminal) = pc();
+    pc.set_up_test_function();
+    pc.set_config(1, 0x94, 1 << 31);
+    for (offset, value) in [(0x1000, 0xfee0_0000), (0x1008, 0x61), (0x100c, 0)] {
+        pc.set_pci_register(offset, value);
+    }
+    let _set_up = pc.take_attention();
+    pc.port_write(Port(0xc00c), Width::Four, 0, T0);
+    assert_eq!(pc.take_attention(), Attention::INTERRUPT);
+    assert_eq!(pc.take_message().map(|message| message.vector), Some(Vector(0x61)));
+    assert_eq!(pc.take_message(), None);
+    pc.set_pci_register(0x14, 1000);
+    assert_eq!((pc.take_attention(), pc.next_deadline()), (Attention::DEADLINE, Nanos(1000)));
+    pc.advance(Nanos(1000));
+    assert_eq!(pc.take_message().map(|message| message.vector), Some(Vector(0x61)));
+}
+
+#[test]
+fn a_pci_functions_ports_take_wide_accesses_whole() {
+    let (mut pc, _terminal) = pc();
+    pc.set_up_test_function();
+    pc.port_write(Port(0xc004), Width::Four, 0x1122_3344, T0);
+    assert_eq!(pc.port_read(Port(0xc01c), Width::Four, T0), 4 << 28 | 1 << 23 | 4);
+    assert_eq!(pc.port_read(Port(0xc005), Width::Two, T0), 0x2233);
+    assert_eq!(pc.inb(0xc007), 0x11);
+    assert_eq!(pc.port_read(Port(0xc03e), Width::Four, T0), 0xffff_0000, "across the end");
+    assert_eq!(pc.port_read(Port(0xc040), Width::Four, T0), 0xffff_ffff);
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     In(u16, Width),
     Out(u16, Width, u32),
     Load(u64, Width),
     Store(u64, Width, u64),
+    LoadPci(u64, Width),
+    StorePci(u64, Width, u64),
+    SetUpPci,
     Eoi(u8),
     Keys(u8),
     GeneralEvent(u8),
@@ -477,6 +558,7 @@ fn port() -> impl Strategy<Value = u16> {
         Just(0x4d0..0x4d2),
         Just(0x600..0x610),
         Just(0xcf6..0xd01),
+        Just(0xc000..0xc048),
         Just(0..0xffff),
     ]
     .prop_flat_map(|ports| ports)
@@ -503,6 +585,9 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(gpa, width, value)| Step::Store(gpa, width, value)),
         1 => any::<u8>().prop_map(Step::Keys),
         1 => any::<u8>().prop_map(Step::GeneralEvent),
+        1 => (0_u64..0x20, width()).prop_map(|(offset, width)| Step::LoadPci(offset, width)),
+        2 => (0_u64..0x20, width(), any::<u64>()).prop_map(|(offset, width, value)| Step::StorePci(offset, width, value)),
+        1 => Just(Step::SetUpPci),
         1 => any::<u8>().prop_map(Step::Eoi),
         1 => Just(Step::Acknowledge),
         1 => Just(Step::TakeMessage),
@@ -522,6 +607,11 @@ fn take(pc: &mut Pc, step: &Step, now: &mut Nanos) -> Seen {
         Step::Store(gpa, width, value) => pc.mmio_write(Gpa::new(gpa), width, value, *now),
         Step::Keys(code) => read = u64::from(pc.press_keys(&[0xf0, code])),
         Step::GeneralEvent(number) => pc.raise_general_event(number),
+        Step::LoadPci(offset, width) => read = pc.mmio_read(Gpa::new(PCI_MEMORY + offset), width, *now),
+        Step::StorePci(offset, width, value) => {
+            pc.mmio_write(Gpa::new(PCI_MEMORY + offset), width, value, *now);
+        }
+        Step::SetUpPci => pc.set_up_test_function(),
         Step::Eoi(vector) => pc.end_of_interrupt(Vector(vector), *now),
         Step::Acknowledge => read = u64::from(pc.acknowledge_external_interrupt().0),
         Step::TakeMessage => message = pc.take_message(),

@@ -46,7 +46,7 @@ fn boot_params_have_header_command_line_initramfs_and_memory_map() {
     assert_eq!(u32_at(0x21c) as usize, INITRAMFS.len());
     assert_eq!(read(&memory, Gpa::new(start), INITRAMFS.len()), INITRAMFS);
     assert_eq!(read(&memory, Gpa::new(u64_at(0x70)), 8), b"RSD PTR ");
-    assert_eq!(params[0x1e8], 3);
+    assert_eq!(params[0x1e8], 4);
     assert_eq!((u64_at(0x2d0), u64_at(0x2d8), u32_at(0x2e0)), (0, 0xa_0000, 1));
     assert_eq!((u64_at(0x2f8), u64_at(0x300), u32_at(0x308)), (MIB, 63 * MIB, 1));
 }

@@ -43,9 +43,9 @@ fn start_info_names_command_line_module_tables_and_memory() {
     assert_eq!(read(&memory, Gpa::new(start), 5), b"files");
     assert_eq!(read(&memory, Gpa::new(u64_at(24)), 14), b"console=ttyS0\0");
     assert_eq!(read(&memory, Gpa::new(u64_at(32)), 8), b"RSD PTR ");
-    assert_eq!(u32_at(48), 3);
-    let last = Gpa::new(u64_at(40)) + 2 * 24;
-    assert_eq!((memory.read_u64(last), memory.read_u64(last + 8)), (Ok(MIB), Ok(63 * MIB)));
+    assert_eq!(u32_at(48), 4);
+    let high = Gpa::new(u64_at(40)) + 2 * 24;
+    assert_eq!((memory.read_u64(high), memory.read_u64(high + 8)), (Ok(MIB), Ok(63 * MIB)));
 }
 
 #[test]
