@@ -68,7 +68,7 @@ pub fn load(memory: &impl GuestMemory, vm: &VmDescription<'_>) -> Result<EntrySt
     // What an earlier run left where kernels look for a BIOS's data must not be found again.
     copy::zero(memory, layout::BIOS_DATA, layout::BIOS_DATA_BYTES)?;
     copy::zero(memory, layout::CONVENTIONAL_END, layout::HIGH_MEMORY - layout::CONVENTIONAL_END)?;
-    let rsdp = acpi::write_tables(memory, vm.vcpus)?;
+    let rsdp = acpi::write_tables(memory, vm.vcpus, &layout)?;
     smbios::write_tables(memory, vm.memory_bytes, vm.vcpus)?;
     match boot {
         BootProtocol::Linux => linux::load(memory, vm, &layout, rsdp),

@@ -1,9 +1,11 @@
-//! The differentiated system description table: the devices that no bus enumerates, and how to power off.
+//! The differentiated system description table: the root of PCI, the devices that no bus enumerates, and how to power
+//! off.
 //!
 //! ACPI Specification 6.5, "Device Identification", "\_Sx (System States)", "Resource Data Types for ACPI"; the
 //! device names are those of "Plug and Play Device IDs".
 
-use super::sdt;
+use super::{pci, sdt};
+use crate::MemoryLayout;
 use acpi_tables::Aml;
 use acpi_tables::aml::{Device, EISAName, IO, Interrupt, Name, Package, Path, ResourceTemplate, Scope, ZERO};
 use acpi_tables::sdt::Sdt;
@@ -18,13 +20,15 @@ use core::num::NonZeroU8;
 /// Revision 2: integers of 64 bits.
 const REVISION: u8 = 2;
 
-/// The table for a machine with `vcpus` processors.
-pub(crate) fn table(vcpus: NonZeroU8) -> Sdt {
+/// The table for a machine with `vcpus` processors and memory as in `layout`.
+pub(crate) fn table(vcpus: NonZeroU8, layout: &MemoryLayout) -> Sdt {
     let mut code = Vec::new();
     power_off().to_aml_bytes(&mut code);
+    pci::interrupt_model().to_aml_bytes(&mut code);
     let mut devices: Vec<Box<dyn Aml>> =
         (0..vcpus.get()).map(|id| Box::new(processor(id)) as Box<dyn Aml>).collect();
-    devices.extend([serial_port(), clock(), motherboard()].map(|device| Box::new(device) as Box<dyn Aml>));
+    let board = [pci::root_bridge(layout), serial_port(), clock(), motherboard()];
+    devices.extend(pci::links().into_iter().chain(board).map(|device| Box::new(device) as Box<dyn Aml>));
     let children = devices.iter().map(|device| &**device).collect();
     Scope::new(path("\\_SB_"), children).to_aml_bytes(&mut code);
 
@@ -34,7 +38,7 @@ pub(crate) fn table(vcpus: NonZeroU8) -> Sdt {
 }
 
 /// AML that was generated already.
-struct Encoded(Vec<u8>);
+pub(super) struct Encoded(pub(super) Vec<u8>);
 
 impl Aml for Encoded {
     fn to_aml_bytes(&self, sink: &mut dyn acpi_tables::AmlSink) {
@@ -42,7 +46,7 @@ impl Aml for Encoded {
     }
 }
 
-fn path(name: &str) -> Path {
+pub(super) fn path(name: &str) -> Path {
     Path::new(name)
 }
 
@@ -69,19 +73,28 @@ fn clock() -> Encoded {
     device("RTC_", vec![&hid("PNP0B00"), &current(&resources)])
 }
 
-/// Ports that belong to the platform and to no device with a driver.
+/// Ports that the LPC bridge decodes for the power-management block. Linux drops what the board reserves if that is
+/// only a part of a bridge's range.
+const PM_RANGE: u8 = 0x80;
+
+/// Ports and memory that belong to the platform and to no device with a driver.
 fn motherboard() -> Encoded {
-    let resources = [ports(pc::PM_BASE, 0x10), ports(pc::ELCR, 2), ports(pc::SYSTEM_CONTROL_A, 1)];
+    let resources = [
+        ports(pc::PM_BASE, PM_RANGE),
+        ports(pc::ELCR, 2),
+        ports(pc::SYSTEM_CONTROL_A, 1),
+        pci::configuration_space(),
+    ];
     device("MBRD", vec![&hid("PNP0C02"), &Name::new(path("_UID"), &0_u8), &current(&resources)])
 }
 
-fn device(name: &str, children: Vec<&dyn Aml>) -> Encoded {
+pub(super) fn device(name: &str, children: Vec<&dyn Aml>) -> Encoded {
     let mut code = Vec::new();
     Device::new(path(name), children).to_aml_bytes(&mut code);
     Encoded(code)
 }
 
-fn hid(eisa: &str) -> Name {
+pub(super) fn hid(eisa: &str) -> Name {
     Name::new(path("_HID"), &EISAName::new(eisa))
 }
 
@@ -90,7 +103,7 @@ fn hid_string(id: &str) -> Name {
 }
 
 /// `_CRS`: the resources that a device has and cannot change.
-fn current(resources: &[Encoded]) -> Name {
+pub(super) fn current(resources: &[Encoded]) -> Name {
     let children = resources.iter().map(|resource| resource as &dyn Aml).collect();
     Name::new(path("_CRS"), &ResourceTemplate::new(children))
 }

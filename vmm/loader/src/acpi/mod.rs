@@ -2,24 +2,24 @@
 //!
 //! ACPI Specification 6.5, "ACPI Software Programming Model". There is no embedded controller, no GPE block, and no
 //! sleep state but S5.
-//!
-//! The PCI bus is not described as long as there is nothing on it but the host bridge: Linux warns of a root bridge
-//! without a memory-mapped configuration space (MCFG), and the two come together with the first device.
 
 mod dsdt;
 mod fadt;
 mod madt;
+mod pci;
 #[cfg(test)]
 mod tests;
 
 use crate::layout::{ACPI_ROOM, ACPI_TABLES};
-use crate::{LoadError, copy};
+use crate::{LoadError, MemoryLayout, copy};
 use acpi_tables::facs::FACS;
+use acpi_tables::mcfg::MCFG;
 use acpi_tables::sdt::Sdt;
 use acpi_tables::xsdt::XSDT;
 use acpi_tables::{Aml, Checksum};
 use alloc::vec::Vec;
 use arch::Gpa;
+use arch::platform_layout::ECAM_BASE;
 use core::num::NonZeroU8;
 use memory::GuestMemory;
 
@@ -42,17 +42,21 @@ pub struct FirmwareTables {
 }
 
 impl FirmwareTables {
-    /// The tables for a machine with `vcpus` processors, to be put at `base`, a multiple of 64 below 4 GiB.
-    pub fn new(base: u32, vcpus: NonZeroU8) -> Self {
+    /// The tables for a machine with `vcpus` processors and memory as in `layout`, to be put at `base`, a multiple of 64
+    /// below 4 GiB.
+    pub fn new(base: u32, vcpus: NonZeroU8, layout: &MemoryLayout) -> Self {
         let mut tables = Self { base, bytes: alloc::vec![0; RSDP_BYTES] };
         let facs = tables.add(&FACS::new());
-        let dsdt = tables.add(&dsdt::table(vcpus));
+        let dsdt = tables.add(&dsdt::table(vcpus, layout));
         let fadt = tables.add(&fadt::table(facs, dsdt));
         let madt = tables.add(&madt::table(vcpus));
+        let mut mcfg = MCFG::new(OEM_ID, OEM_TABLE_ID, OEM_REVISION);
+        mcfg.add_ecam(ECAM_BASE.get(), 0, 0, u8::MAX);
+        let mcfg = tables.add(&mcfg);
 
         let mut xsdt = XSDT::new(OEM_ID, OEM_TABLE_ID, OEM_REVISION);
         let mut rsdt = sdt(*b"RSDT", 1);
-        for table in [fadt, madt] {
+        for table in [fadt, madt, mcfg] {
             xsdt.add_entry(u64::from(table));
             rsdt.append_slice(&table.to_le_bytes());
         }
@@ -79,10 +83,14 @@ impl FirmwareTables {
     }
 }
 
-/// Writes the tables for `vcpus` processors to [`ACPI_TABLES`] and returns where the root pointer is.
-pub(crate) fn write_tables(memory: &impl GuestMemory, vcpus: NonZeroU8) -> Result<Gpa, LoadError> {
+/// Writes the tables for `vcpus` processors and memory as in `layout` to [`ACPI_TABLES`] and returns where the root pointer is.
+pub(crate) fn write_tables(
+    memory: &impl GuestMemory,
+    vcpus: NonZeroU8,
+    layout: &MemoryLayout,
+) -> Result<Gpa, LoadError> {
     let base = u32::try_from(ACPI_TABLES.get()).expect("the tables are below 1 MiB");
-    let tables = FirmwareTables::new(base, vcpus);
+    let tables = FirmwareTables::new(base, vcpus, layout);
     assert!(tables.bytes.len() as u64 <= ACPI_ROOM, "the tables for 255 processors fit, as a test shows");
     copy::write(memory, ACPI_TABLES, &tables.bytes)?;
     Ok(ACPI_TABLES)

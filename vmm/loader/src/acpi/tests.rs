@@ -1,13 +1,15 @@
 //! Tests of the tables' shape: checksums, links, and what they say of the machine.
 
 use super::{ACPI_ROOM, FirmwareTables};
+use crate::MemoryLayout;
 use arch::platform_layout as pc;
 use core::num::NonZeroU8;
 
 const BASE: u32 = 0xe_0000;
 
 fn tables(vcpus: u8) -> Vec<u8> {
-    FirmwareTables::new(BASE, NonZeroU8::new(vcpus).expect("not zero")).bytes().to_vec()
+    let layout = MemoryLayout::new(64 << 20).expect("a fair size");
+    FirmwareTables::new(BASE, NonZeroU8::new(vcpus).expect("not zero"), &layout).bytes().to_vec()
 }
 
 fn u32_at(bytes: &[u8], offset: usize) -> u32 {
@@ -117,6 +119,34 @@ fn processors_count_from_zero_and_each_has_a_device_of_its_uid() {
             assert_eq!(is_there, id < vcpus, "device {id} of {vcpus}");
         }
     }
+}
+
+#[test]
+fn mcfg_says_where_configuration_space_is() {
+    let bytes = tables(1);
+    let mcfg = find(&bytes, b"MCFG");
+    assert_eq!(mcfg.len(), 60);
+    assert_eq!((u32_at(mcfg, 44), u32_at(mcfg, 48)), (0xb000_0000, 0));
+    assert_eq!(mcfg[52..56], [0, 0, 0, 255], "segment 0, all buses");
+}
+
+#[test]
+fn the_root_bridge_has_a_route_for_each_pin_in_both_models() {
+    let bytes = tables(1);
+    let dsdt = table(&bytes, u32_at(find(&bytes, b"FACP"), 40));
+    let at = |needle: &[u8]| dsdt.windows(needle.len()).position(|window| window == needle);
+    // PNP0A08, and a bus of 256.
+    assert!(at(b"PCI0\x08_HID\x0c\x41\xd0\x0a\x08").is_some());
+    for table in [b"PRTA\x12", b"PRTP\x12"] {
+        let start = at(table).expect("a routing table");
+        // Package, length in two bytes, 128 elements.
+        assert_eq!(dsdt[start + 7], 128);
+    }
+    // Device 1, pin B: line G, input 22.
+    assert!(at(b"\x0c\xff\xff\x01\x00\x01\x00\x0a\x16").is_some());
+    assert!(at(b"\x0c\xff\xff\x01\x00\x01LNKG\x00").is_some());
+    // Device 31, pin A: line A, input 16.
+    assert!(at(b"\x0c\xff\xff\x1f\x00\x00\x00\x0a\x10").is_some());
 }
 
 #[test]
