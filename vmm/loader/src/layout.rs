@@ -35,6 +35,12 @@ pub(crate) const ACPI_TABLES: Gpa = Gpa::new(0xe_0000);
 pub(crate) const ACPI_ROOM: u64 = 64 * KIB;
 /// The SMBIOS entry point and structures.
 pub(crate) const SMBIOS_TABLES: Gpa = Gpa::new(0xf_0000);
+/// Room for them, in bytes.
+pub(crate) const SMBIOS_ROOM: u64 = 32 * KIB;
+/// The MultiProcessor Specification's floating pointer and table, where it wants the pointer searched for.
+pub(crate) const MP_TABLE: Gpa = Gpa::new(0xf_8000);
+/// Room for them, in bytes.
+pub(crate) const MP_TABLE_ROOM: u64 = 32 * KIB;
 /// Where images may be loaded from: everything below belongs to boot structures and firmware.
 pub(crate) const HIGH_MEMORY: Gpa = Gpa::new(MIB);
 

@@ -15,9 +15,11 @@ mod acpi;
 mod copy;
 mod entry;
 mod error;
+mod firmware_files;
 mod image;
 mod layout;
 mod linux;
+mod mp_table;
 mod payload;
 mod pvh;
 mod smbios;
@@ -27,6 +29,7 @@ mod testing;
 pub use acpi::FirmwareTables;
 pub use entry::{EntryMode, EntryState};
 pub use error::{LoadError, NotKernel, OtherArchitecture};
+pub use firmware_files::{FirmwareFile, firmware_files};
 pub use image::{BootProtocol, Image};
 pub use layout::{MemoryKind, MemoryLayout, MemoryRange};
 
@@ -69,7 +72,8 @@ pub fn load(memory: &impl GuestMemory, vm: &VmDescription<'_>) -> Result<EntrySt
     copy::zero(memory, layout::BIOS_DATA, layout::BIOS_DATA_BYTES)?;
     copy::zero(memory, layout::CONVENTIONAL_END, layout::HIGH_MEMORY - layout::CONVENTIONAL_END)?;
     let rsdp = acpi::write_tables(memory, vm.vcpus, &layout)?;
-    smbios::write_tables(memory, vm.memory_bytes, vm.vcpus)?;
+    smbios::write_tables(memory, &layout, vm.vcpus)?;
+    mp_table::write(memory, vm.vcpus)?;
     match boot {
         BootProtocol::Linux => linux::load(memory, vm, &layout, rsdp),
         BootProtocol::Pvh => pvh::load(memory, vm, &layout, rsdp),

@@ -1,10 +1,10 @@
-//! A minimal SMBIOS: who made this machine, how it is called, and what sits in its one processor socket.
+//! SMBIOS: who made this machine, how it is called, what sits in its one processor socket, and its memory.
 //!
 //! DMTF DSP0134, "System Management BIOS Reference Specification" 2.8: "SMBIOS 2.1 (32-bit) Entry Point",
-//! "Required structures and data". Memory-device structures are not described.
+//! "Required structures and data". All memory is one device in one slot.
 
-use crate::layout::SMBIOS_TABLES;
-use crate::{LoadError, copy};
+use crate::layout::{SMBIOS_ROOM, SMBIOS_TABLES};
+use crate::{LoadError, MemoryLayout, copy};
 use alloc::vec::Vec;
 use arch::{Gpa, KIB, MIB};
 use core::num::NonZeroU8;
@@ -49,6 +49,8 @@ enum Kind {
     Chassis = 3,
     Processor = 4,
     PhysicalMemoryArray = 16,
+    MemoryDevice = 17,
+    MemoryArrayMappedAddress = 19,
     Boot = 32,
     End = 127,
 }
@@ -62,8 +64,9 @@ struct Structures {
 }
 
 impl Structures {
-    /// Adds a structure: the formatted part after the header, and the strings that it numbers from 1.
-    fn add(&mut self, kind: Kind, formatted: &[u8], strings: &[&str]) {
+    /// Adds a structure: the formatted part after the header, and the strings that it numbers from 1. Returns the
+    /// handle by which others name it.
+    fn add(&mut self, kind: Kind, formatted: &[u8], strings: &[&str]) -> u16 {
         const HEADER: usize = 4;
         let before = self.bytes.len();
         let length = u8::try_from(HEADER + formatted.len()).expect("formatted parts are short constants");
@@ -81,6 +84,7 @@ impl Structures {
         let size = u16::try_from(self.bytes.len() - before).expect("structures are short constants");
         self.largest = self.largest.max(size);
         self.count += 1;
+        handle
     }
 }
 
@@ -91,19 +95,28 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// The specification wants a date; it is that of the table's layout and changes with it.
 const RELEASE_DATE: &str = "11/21/2026";
 
-/// Writes entry point and structures for a machine with `memory_bytes` of RAM and `vcpus` processors.
+/// Writes entry point and structures for a machine with memory as in `layout` and `vcpus` processors.
 pub(crate) fn write_tables(
     memory: &impl GuestMemory,
-    memory_bytes: u64,
+    layout: &MemoryLayout,
     vcpus: NonZeroU8,
 ) -> Result<(), LoadError> {
-    let structures = structures(memory_bytes, vcpus);
+    let structures = structures(layout, vcpus);
     let table = SMBIOS_TABLES + ENTRY_ROOM;
+    assert!(ENTRY_ROOM + structures.bytes.len() as u64 <= SMBIOS_ROOM, "structures are short constants");
     copy::write(memory, SMBIOS_TABLES, &entry_point(&structures, table))?;
     copy::write(memory, table, &structures.bytes)
 }
 
-fn structures(memory_bytes: u64, vcpus: NonZeroU8) -> Structures {
+/// The same as two parts for firmware that finds a place for them: the entry point, without an address, and the
+/// structures.
+pub(crate) fn parts(layout: &MemoryLayout, vcpus: NonZeroU8) -> (Vec<u8>, Vec<u8>) {
+    let structures = structures(layout, vcpus);
+    (entry_point(&structures, Gpa::new(0)), structures.bytes)
+}
+
+fn structures(layout: &MemoryLayout, vcpus: NonZeroU8) -> Structures {
+    let memory_bytes = layout.total_bytes();
     let mut structures = Structures::default();
     structures.add(Kind::Firmware, &firmware(), &[VENDOR, VERSION, RELEASE_DATE]);
     // Manufacturer, product, version; no serial number; UUID not set; woken by the power switch; no SKU, no family.
@@ -116,7 +129,12 @@ fn structures(memory_bytes: u64, vcpus: NonZeroU8) -> Structures {
     chassis.extend([0; 8]);
     structures.add(Kind::Chassis, &chassis, &[VENDOR]);
     structures.add(Kind::Processor, &processor(vcpus), &["CPU 0", VENDOR, PROCESSOR]);
-    structures.add(Kind::PhysicalMemoryArray, &memory_array(memory_bytes), &[]);
+    let array = structures.add(Kind::PhysicalMemoryArray, &memory_array(memory_bytes), &[]);
+    structures.add(Kind::MemoryDevice, &memory_device(memory_bytes, array), &["DIMM 0", VENDOR]);
+    for range in layout.ram() {
+        let mapped = mapped_address(range.start.get(), range.bytes, array);
+        structures.add(Kind::MemoryArrayMappedAddress, &mapped, &[]);
+    }
     // No error at boot.
     structures.add(Kind::Boot, &[0; 7], &[]);
     structures.add(Kind::End, &[], &[]);
@@ -171,19 +189,67 @@ fn processor(vcpus: NonZeroU8) -> Vec<u8> {
     part
 }
 
+/// Slots for memory.
+const MEMORY_DEVICES: u16 = 1;
+/// There is no structure about errors.
+const NO_ERROR_INFORMATION: u16 = 0xfffe;
+
+/// "Memory Device (Type 17)": all memory, in the array with the handle `array`.
+fn memory_device(memory_bytes: u64, array: u16) -> Vec<u8> {
+    const WIDTH_BITS: u16 = 64;
+    const DIMM: u8 = 9;
+    const RAM: u8 = 7;
+    const DETAIL_OTHER: u16 = 1 << 1;
+    /// The size is in the extended field.
+    const EXTENDED: u16 = 0x7fff;
+    let mib = memory_bytes / MIB;
+    let short = u16::try_from(mib).ok().filter(|mib| *mib < EXTENDED);
+    let mut part = Vec::new();
+    for word in [array, NO_ERROR_INFORMATION, WIDTH_BITS, WIDTH_BITS, short.unwrap_or(EXTENDED)] {
+        part.extend(word.to_le_bytes());
+    }
+    // Form; in no set; locator, no bank; type.
+    part.extend([DIMM, 0, 1, 0, RAM]);
+    part.extend(DETAIL_OTHER.to_le_bytes());
+    // Speed unknown; manufacturer; no serial number, asset tag or part number; attributes unknown.
+    part.extend([0, 0, 2, 0, 0, 0, 0]);
+    let extended = if short.is_some() { 0 } else { u32::try_from(mib).unwrap_or(u32::MAX) };
+    part.extend(extended.to_le_bytes());
+    // Speed and voltages unknown.
+    part.extend([0; 8]);
+    part
+}
+
+/// "Memory Array Mapped Address (Type 19)".
+fn mapped_address(start: u64, bytes: u64, array: u16) -> Vec<u8> {
+    const DEVICES_IN_A_ROW: u8 = 1;
+    let last = start + (bytes - 1);
+    let short = u32::try_from(start / KIB).ok().zip(u32::try_from(last / KIB).ok());
+    let (first_kib, last_kib) = short.filter(|(_, last)| *last != u32::MAX).unwrap_or((u32::MAX, u32::MAX));
+    let mut part = Vec::new();
+    part.extend(first_kib.to_le_bytes());
+    part.extend(last_kib.to_le_bytes());
+    part.extend(array.to_le_bytes());
+    part.push(DEVICES_IN_A_ROW);
+    let is_short = last_kib != u32::MAX;
+    for address in [start, last] {
+        part.extend(if is_short { 0 } else { address }.to_le_bytes());
+    }
+    part
+}
+
 /// "Physical Memory Array (Type 16)".
 fn memory_array(memory_bytes: u64) -> Vec<u8> {
     const LOCATION_OTHER: u8 = 1;
     const USE_SYSTEM_MEMORY: u8 = 3;
     const NO_CORRECTION: u8 = 3;
-    const NO_ERROR_INFORMATION: u16 = 0xfffe;
     /// The capacity is in the extended field.
     const EXTENDED: u32 = 0x8000_0000;
     let kib = u32::try_from(memory_bytes / KIB).ok().filter(|kib| *kib < EXTENDED);
     let mut part = Vec::from([LOCATION_OTHER, USE_SYSTEM_MEMORY, NO_CORRECTION]);
     part.extend(kib.unwrap_or(EXTENDED).to_le_bytes());
     part.extend(NO_ERROR_INFORMATION.to_le_bytes());
-    part.extend(0_u16.to_le_bytes());
+    part.extend(MEMORY_DEVICES.to_le_bytes());
     part.extend(if kib.is_some() { 0 } else { memory_bytes / MIB * MIB }.to_le_bytes());
     part
 }

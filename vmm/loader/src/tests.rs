@@ -27,7 +27,7 @@ fn smbios_entry_point_is_found_by_a_scan_and_leads_to_the_system_structure() {
     let length = usize::from(u16::from_le_bytes([entry[0x16], entry[0x17]]));
     let table = &segment[start..start + length];
     assert!(table.windows(23).any(|window| window == b"Craton Virtual Machine\0"));
-    assert_eq!(table[table.len() - 6..], [127, 4, 6, 0, 0, 0]);
+    assert_eq!(table[table.len() - 6..], [127, 4, 8, 0, 0, 0]);
 }
 
 /// The SMBIOS structures of kind `kind` that a machine with `vcpus` processors is given: their formatted parts.
@@ -65,6 +65,28 @@ fn smbios_has_one_socket_with_a_core_for_each_processor() {
         assert_eq!(socket[0x23..0x26], [vcpus; 3], "cores, those enabled, threads");
         assert_eq!(socket[0x26] & 1 << 3 != 0, vcpus > 1, "multi-core");
     }
+}
+
+#[test]
+fn smbios_has_all_memory_in_one_device_and_says_where_it_is() {
+    let devices = smbios_structures(17, 1);
+    let [device] = devices.as_slice() else { panic!("{} devices", devices.len()) };
+    let arrays = smbios_structures(16, 1);
+    assert_eq!((device.len(), device[12..14].to_vec()), (0x28, vec![64, 0]));
+    assert_eq!(device[4..6], arrays[0][2..4], "in the array");
+    assert_eq!(arrays[0][13..15], [1, 0], "which has one");
+    let mapped = smbios_structures(19, 1);
+    assert_eq!(mapped.len(), 1);
+    assert_eq!((mapped[0].len(), &mapped[0][4..12]), (0x1f, [0, 0, 0, 0, 0xff, 0xff, 0, 0].as_slice()));
+}
+
+#[test]
+fn the_mp_table_is_found_by_a_scan() {
+    let memory = memory(64 * MIB);
+    let image = bzimage(4096);
+    load(&memory, &vm(&image)).expect("a good image");
+    let segment = read(&memory, Gpa::new(0xf_0000), 0x1_0000);
+    assert!(segment.chunks(16).any(|line| line.starts_with(b"_MP_")));
 }
 
 #[test]

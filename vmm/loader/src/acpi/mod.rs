@@ -30,7 +30,7 @@ const OEM_REVISION: u32 = 1;
 /// Alignment of the tables in bytes: the FACS needs it, the others do not mind.
 const TABLE_ALIGNMENT: usize = 64;
 /// Size of the root pointer structure, in bytes.
-const RSDP_BYTES: usize = 36;
+pub(crate) const RSDP_BYTES: usize = 36;
 /// The same as its length field has it.
 const RSDP_LENGTH: u32 = 36;
 
@@ -39,17 +39,26 @@ const RSDP_LENGTH: u32 = 36;
 pub struct FirmwareTables {
     base: u32,
     bytes: Vec<u8>,
+    places: Places,
+}
+
+/// Where the tables are that have addresses of others in them, as offsets in the block.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Places {
+    pub(crate) fadt: u32,
+    pub(crate) rsdt: u32,
+    pub(crate) xsdt: u32,
 }
 
 impl FirmwareTables {
     /// The tables for a machine with `vcpus` processors and memory as in `layout`, to be put at `base`, a multiple of 64
     /// below 4 GiB.
     pub fn new(base: u32, vcpus: NonZeroU8, layout: &MemoryLayout) -> Self {
-        let mut tables = Self { base, bytes: alloc::vec![0; RSDP_BYTES] };
+        let mut tables = Self { base, bytes: alloc::vec![0; RSDP_BYTES], places: Places::default() };
         let facs = tables.add(&FACS::new());
         let dsdt = tables.add(&dsdt::table(vcpus, layout));
         let fadt = tables.add(&fadt::table(facs, dsdt));
-        let madt = tables.add(&madt::table(vcpus));
+        let madt = tables.add(&madt::table(vcpus.into()));
         let mut mcfg = MCFG::new(OEM_ID, OEM_TABLE_ID, OEM_REVISION);
         mcfg.add_ecam(ECAM_BASE.get(), 0, 0, u8::MAX);
         let mcfg = tables.add(&mcfg);
@@ -62,6 +71,8 @@ impl FirmwareTables {
         }
         let rsdt = tables.add(&rsdt);
         let xsdt = tables.add(&xsdt);
+        let [fadt, rsdt_place, xsdt_place] = [fadt, rsdt, xsdt].map(|table| table.saturating_sub(base));
+        tables.places = Places { fadt, rsdt: rsdt_place, xsdt: xsdt_place };
         let root = root_pointer(rsdt, xsdt);
         if let Some(place) = tables.bytes.get_mut(..RSDP_BYTES) {
             place.copy_from_slice(&root);
@@ -72,6 +83,10 @@ impl FirmwareTables {
     /// The tables' bytes.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    pub(crate) const fn places(&self) -> Places {
+        self.places
     }
 
     /// Appends `table` and returns its address.
