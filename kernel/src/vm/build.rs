@@ -16,7 +16,7 @@ use bus::Pipe;
 use config::{Boot, Class, Cpu, VmConfig};
 use core::num::{NonZeroU8, NonZeroU64};
 use core::sync::atomic::AtomicBool;
-use devices::{DebugConsole, DebugExit, MemorySizes, Pc, PcConfig, TestDevices};
+use devices::{Contents, DebugConsole, DebugExit, FwCfg, MemorySizes, Pc, PcConfig, TestDevices};
 use hal::vmx::{GuestSpace, Vmcs, VmxCpu};
 use loader::{BootProtocol, EntryState, Image, MemoryLayout, VmDescription};
 use memory::GuestMemory;
@@ -173,6 +173,7 @@ impl Build {
             debug_exit: if config.debug_exit { DebugExit::Present } else { DebugExit::Absent },
             debug_console: if config.debug_console { DebugConsole::OnConsole } else { DebugConsole::Silent },
             test_devices: if config.test_devices { TestDevices::Present } else { TestDevices::Absent },
+            fw_cfg: Some(firmware_configuration(config, &space)),
         };
         let vm = build_vm(core.shared(), &self.ids, space, pc, now);
         let exclusive = AtomicBool::new(config.class == Class::Exclusive);
@@ -199,6 +200,19 @@ fn build_vm(
     let bell = Bell { shared, ids: ids.into() };
     HostVm::new(space, Pc::new(pc), Clock::new(now, hal::time::tsc_hz()), inboxes, Box::new(bell))
         .with_wall_clock(unix)
+}
+
+/// What firmware in the guest is told.
+fn firmware_configuration(config: &VmConfig, space: &Arc<GuestSpace>) -> FwCfg {
+    let memory_bytes = config.memory_mib * MIB;
+    let vcpus = NonZeroU8::new(config.vcpus).unwrap_or(NonZeroU8::MIN);
+    let mut contents = Contents::new(memory_bytes, vcpus.get().into(), vcpus.get().into());
+    if let Ok(layout) = MemoryLayout::new(memory_bytes) {
+        for file in loader::firmware_files(vcpus, &layout) {
+            contents.add_file(file.name, file.bytes).expect("a few files with short names");
+        }
+    }
+    FwCfg::new(contents, Arc::<GuestSpace>::clone(space))
 }
 
 impl Frame {

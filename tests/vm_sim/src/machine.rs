@@ -144,6 +144,7 @@ impl Machine {
             debug_exit: DebugExit::Present,
             debug_console: DebugConsole::OnConsole,
             test_devices: TestDevices::Present,
+            fw_cfg: None,
         });
         let inboxes: Vec<Arc<Inbox>> =
             (0..setup.vcpus).map(|index| Arc::new(Inbox::new(id(index)))).collect();

@@ -93,6 +93,11 @@ pub const SYSTEM_CONTROL_A: Port = Port(0x92);
 /// Address port of PCI configuration mechanism #1; the data port is at +4.
 pub const PCI_CONFIG: Port = Port(0xcf8);
 
+/// Selector port of the firmware configuration device; the data port follows, the DMA register is at +4.
+pub const FW_CFG: Port = Port(0x510);
+/// Length of its ports.
+pub const FW_CFG_BYTES: u8 = 12;
+
 /// First address of the IOAPIC's register window.
 pub const IOAPIC_BASE: Gpa = Gpa::new(0xfec0_0000);
 /// Length of the IOAPIC's register window, in bytes.

@@ -3,45 +3,45 @@
 use crate::Block;
 use alloc::vec;
 use alloc::vec::Vec;
-use core::cell::RefCell;
+use spin::Mutex;
 
 /// A block of zeroed bytes on the heap.
-#[derive(Debug, PartialEq, Eq)]
-pub struct VecBlock(RefCell<Vec<u8>>);
+#[derive(Debug)]
+pub struct VecBlock(Mutex<Vec<u8>>);
 
 impl VecBlock {
     /// A block of `size` zero bytes.
     pub fn new(size: usize) -> Self {
-        Self(RefCell::new(vec![0; size]))
+        Self(Mutex::new(vec![0; size]))
     }
 }
 
 impl Block for VecBlock {
     fn size(&self) -> u64 {
-        self.0.borrow().len() as u64
+        self.0.lock().len() as u64
     }
 
     fn copy_out(&self, offset: u64, into: &mut [u8]) {
-        let bytes = self.0.borrow();
+        let bytes = self.0.lock();
         let start = usize::try_from(offset).expect("offset was checked against the size");
         into.copy_from_slice(&bytes[start..start + into.len()]);
     }
 
     fn aligned_u64(&self, offset: u64) -> Option<u64> {
-        let bytes = self.0.borrow();
+        let bytes = self.0.lock();
         let start = usize::try_from(offset).ok().filter(|start| start.is_multiple_of(8))?;
         let word = bytes.get(start..start.checked_add(8)?)?;
         word.try_into().ok().map(u64::from_le_bytes)
     }
 
     fn copy_in(&self, offset: u64, from: &[u8]) {
-        let mut bytes = self.0.borrow_mut();
+        let mut bytes = self.0.lock();
         let start = usize::try_from(offset).expect("offset was checked against the size");
         bytes[start..start + from.len()].copy_from_slice(from);
     }
 
     fn swap_u8(&self, offset: u64, value: u8) -> u8 {
         let start = usize::try_from(offset).expect("offset was checked against the size");
-        core::mem::replace(&mut self.0.borrow_mut()[start], value)
+        core::mem::replace(&mut self.0.lock()[start], value)
     }
 }

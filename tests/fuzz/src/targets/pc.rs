@@ -65,6 +65,8 @@ impl subject::Subject for Subject {
             wall_clock_unix_s: 1_795_210_162,
             memory: MemorySizes { below_4g: 256 << 20, above_4g: 1 << 30 },
             test_devices: TestDevices::Present,
+            // What it copies to is not part of this state; it has a target of its own.
+            fw_cfg: None,
             debug_exit: DebugExit::Present,
             debug_console: DebugConsole::OnConsole,
         });

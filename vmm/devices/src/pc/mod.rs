@@ -5,6 +5,7 @@
 //! of their own and, as the ISA bridge routes them, to the 8259s. Only the device
 //! that was touched is asked for its new deadline: the path of a port access is short, whatever else there is.
 
+mod firmware_ports;
 mod hpet;
 mod mmio;
 mod pci_bus;
@@ -20,6 +21,7 @@ use bus::{Attention, InterruptMessage, IrqBank, PipeEnd, Platform, PowerRequest,
 
 use crate::acpi_pm::{AcpiPm, AcpiPmState, TimerWidth};
 use crate::debug_ports::{DebugConsole, DebugExit, DebugPorts, DebugPortsState};
+use crate::fw_cfg::{FwCfg, FwCfgState};
 use crate::hpet::{Hpet, HpetState};
 use crate::i8042::{I8042, I8042State};
 use crate::ioapic::{IoApic, IoApicState};
@@ -46,6 +48,8 @@ pub struct PcConfig {
     pub debug_console: DebugConsole,
     /// Whether there are functions for test programs.
     pub test_devices: TestDevices,
+    /// The firmware configuration device, if there is one.
+    pub fw_cfg: Option<FwCfg>,
 }
 
 /// Whether a machine has the devices that exist for test programs.
@@ -71,6 +75,7 @@ pub struct PcState {
     i8042: I8042State,
     debug_ports: DebugPortsState,
     pci: PciHostState,
+    fw_cfg: Option<FwCfgState>,
     power_request: Option<PowerRequest>,
 }
 
@@ -83,10 +88,12 @@ enum Timer {
     AcpiPm,
     Hpet,
     Pci,
+    FwCfg,
 }
 
 impl Timer {
-    const ALL: [Self; 6] = [Self::Uart, Self::Pit, Self::Rtc, Self::AcpiPm, Self::Hpet, Self::Pci];
+    const ALL: [Self; 7] =
+        [Self::Uart, Self::Pit, Self::Rtc, Self::AcpiPm, Self::Hpet, Self::Pci, Self::FwCfg];
 }
 
 /// A PC's devices.
@@ -103,6 +110,7 @@ pub struct Pc {
     i8042: I8042,
     debug_ports: DebugPorts,
     pci: PciHost,
+    fw_cfg: Option<FwCfg>,
 
     lines: IrqBank,
     /// The levels that the controllers have seen.
@@ -133,6 +141,7 @@ impl Pc {
             i8042: I8042::new(lines.line(KEYBOARD_IRQ), lines.line(AUXILIARY_IRQ)),
             debug_ports: DebugPorts::new(config.debug_exit, config.debug_console),
             pci: pci_bus::bus(&lines, config.test_devices),
+            fw_cfg: config.fw_cfg,
             lines,
             carried: 0,
             deadlines: [Nanos::NEVER; Timer::ALL.len()],
@@ -186,6 +195,9 @@ impl Pc {
         self.i8042.reset();
         self.debug_ports.reset();
         self.pci.reset();
+        if let Some(fw_cfg) = &mut self.fw_cfg {
+            fw_cfg.reset();
+        }
         let _moved = self.lines.take_changes();
         let driven = self.lines.levels();
         let level = self.wired(driven);
@@ -210,6 +222,7 @@ impl Pc {
             i8042: self.i8042.save(),
             debug_ports: self.debug_ports.save(),
             pci: self.pci.save(),
+            fw_cfg: self.fw_cfg.as_ref().map(FwCfg::save),
             power_request: self.power_request,
         }
     }
@@ -225,6 +238,9 @@ impl Pc {
         self.i8042.restore(&state.i8042);
         self.debug_ports.restore(&state.debug_ports);
         self.pci.restore(&state.pci);
+        if let (Some(fw_cfg), Some(state)) = (&mut self.fw_cfg, &state.fw_cfg) {
+            fw_cfg.restore(state);
+        }
         // The controllers were saved with the lines as they are now: they have seen these levels.
         let _seen = self.lines.take_changes();
         self.carried = self.wired(self.lines.levels());
@@ -242,6 +258,7 @@ impl Pc {
             Timer::AcpiPm => self.acpi_pm.next_deadline(),
             Timer::Hpet => self.hpet.next_deadline(),
             Timer::Pci => self.pci.next_deadline(),
+            Timer::FwCfg => self.fw_cfg.as_ref().map_or(Nanos::NEVER, FwCfg::next_deadline),
         }
     }
 
@@ -374,6 +391,7 @@ impl Platform for Pc {
                     self.hpet_touched();
                 }
                 Timer::Pci => self.advance_pci(now),
+                Timer::FwCfg => self.advance_fw_cfg(now),
             }
             self.touched(timer);
         }

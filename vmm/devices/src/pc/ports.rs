@@ -43,6 +43,8 @@ const PM_LAST: u16 = PM + 0xf;
 const PCI_ADDRESS: u16 = layout::PCI_CONFIG.0;
 const PCI_DATA: u16 = PCI_ADDRESS + 4;
 const PCI_DATA_LAST: u16 = PCI_DATA + 3;
+const FW_CFG: u16 = layout::FW_CFG.0;
+const FW_CFG_LAST: u16 = FW_CFG + layout::FW_CFG_BYTES as u16 - 1;
 /// The first port that a PCI function may decode, which is looked up.
 const PCI_PORTS: u16 = layout::PCI_PORTS.0;
 const RESET_CONTROL: u16 = layout::RESET_REGISTER.0;
@@ -100,6 +102,7 @@ impl Pc {
                 PCI_DATA..=PCI_DATA_LAST => return self.write_pci_data(port - PCI_DATA, width, value),
                 PM..=PM_LAST => return self.write_pm(port, width, value, now),
                 DEBUG_EXIT..=DEBUG_EXIT_LAST => return self.write_debug_exit(port, width, value),
+                FW_CFG..=FW_CFG_LAST => return self.write_fw_cfg(port, width, value, now),
                 _ => {}
             }
         }
@@ -147,6 +150,7 @@ impl Pc {
             DIAGNOSTIC => self.debug_ports.diagnostic(),
             DEBUG_CONSOLE => self.debug_ports.read_console(),
             DEBUG_EXIT..=DEBUG_EXIT_LAST => self.debug_ports.read_exit(),
+            FW_CFG..=FW_CFG_LAST => self.read_fw_cfg(port),
             PCI_PORTS..=u16::MAX => self.read_pci_port(port, Width::One, now).map_or(0xff, low_byte),
             _ => 0xff,
         }

@@ -1,6 +1,8 @@
 //! The devices together: dispatch, interrupt routing, deadlines, attention, reset, snapshot.
 
 use super::*;
+use crate::fw_cfg::Contents;
+use alloc::sync::Arc;
 use arch::platform_layout as layout;
 use bus::{DeliveryMode, Destination, Pipe, TriggerMode};
 use proptest::prelude::*;
@@ -13,12 +15,16 @@ const MEMORY: MemorySizes = MemorySizes { below_4g: 256 << 20, above_4g: 0 };
 
 fn pc() -> (Pc, PipeEnd) {
     let (terminal, console) = Pipe::ends();
+    let mut map = memory::MemoryMap::new();
+    map.add(Gpa::new(0), memory::VecBlock::new(0x1_0000)).expect("the first region");
+    let fw_cfg = Some(FwCfg::new(Contents::new(MEMORY.below_4g, 1, 1), Arc::new(map)));
     let pc = Pc::new(PcConfig {
         console,
         wall_clock_unix_s: 1_795_210_162,
         memory: MEMORY,
         debug_exit: DebugExit::Present,
         test_devices: TestDevices::Present,
+        fw_cfg,
         debug_console: DebugConsole::OnConsole,
     });
     (pc, terminal)
@@ -380,7 +386,7 @@ fn every_wide_write_is_its_bytes_where_registers_are_bytes() {
     let (mut pc, _terminal) = pc();
     let state = pc.save();
     for port in (0..0x1000).chain(0xfff8..=u16::MAX) {
-        let is_wide = (0xcf5..=0xcff).contains(&port) || (0xf1..=0xf7).contains(&port);
+        let is_wide = [0xcf5..=0xcff, 0xf1..=0xf7, 0x510..=0x51b].iter().any(|ports| ports.contains(&port));
         for (width, bytes) in [(Width::Two, 2_u16), (Width::Four, 4)] {
             if is_wide {
                 continue;
@@ -472,6 +478,22 @@ impl Pc {
 }
 
 #[test]
+fn firmware_reads_its_configuration() {
+    let (mut pc, _terminal) = pc();
+    pc.port_write(Port(0x510), Width::Two, 0, T0);
+    let bytes: Vec<u8> = (0..5).map(|_| pc.inb(0x511)).collect();
+    assert_eq!(bytes, b"QEMU\0");
+    pc.out(0x510, 1);
+    assert_eq!(pc.inb(0x511), 0, "a byte selects nothing");
+    assert_eq!(pc.port_read(Port(0x510), Width::Two, T0), 0x00ff, "the selector cannot be read");
+    assert_eq!(pc.port_read(Port(0x514), Width::Four, T0), u32::from_le_bytes(*b"QEMU"));
+    assert_eq!(pc.port_read(Port(0x51a), Width::Two, T0), u32::from(u16::from_le_bytes(*b"FG")));
+    // Skip nothing: the control word, zero in RAM, stays what it is.
+    pc.port_write(Port(0x518), Width::Four, 0x1000_u32.swap_bytes(), T0);
+    assert_eq!(pc.next_deadline(), Nanos::NEVER);
+}
+
+#[test]
 fn a_pci_functions_pin_reaches_both_controllers() {
     let (mut pc, _terminal) = pc();
     pc.set_up_test_function();
@@ -557,6 +579,7 @@ fn port() -> impl Strategy<Value = u16> {
         Just(0x3f6..0x401),
         Just(0x4d0..0x4d2),
         Just(0x600..0x610),
+        Just(0x50e..0x51e),
         Just(0xcf6..0xd01),
         Just(0xc000..0xc048),
         Just(0..0xffff),
