@@ -47,9 +47,14 @@ impl IrqBank {
         if self.0.changed.load(Ordering::Relaxed) == 0 {
             return None;
         }
+        Some(self.take())
+    }
+
+    #[cold]
+    fn take(&self) -> LineChanges {
         let changed = self.0.changed.swap(0, Ordering::AcqRel);
         let rose = self.0.rose.swap(0, Ordering::AcqRel);
-        Some(LineChanges { level: self.0.level.load(Ordering::Acquire), rose, changed })
+        LineChanges { level: self.0.level.load(Ordering::Acquire), rose, changed }
     }
 
     /// The lines as they are now, one bit each.
