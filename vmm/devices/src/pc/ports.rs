@@ -70,6 +70,8 @@ impl Pc {
         }
     }
 
+    // Out of line, as bytes are the rule: what wide accesses need is not to burden those.
+    #[inline(never)]
     fn read_wide(&mut self, port: u16, width: Width, now: Nanos) -> u32 {
         if port >= PCI_PORTS
             && let Some(value) = self.read_pci_port(port, width, now)
@@ -92,6 +94,7 @@ impl Pc {
         u32::from_le_bytes(bytes)
     }
 
+    #[inline(never)]
     fn write_wide(&mut self, port: u16, width: Width, value: u32, now: Nanos) {
         if port >= PCI_PORTS && self.write_pci_port(port, width, value, now) {
             return;
@@ -113,6 +116,7 @@ impl Pc {
         }
     }
 
+    #[inline(always)]
     fn read_byte(&mut self, port: u16, now: Nanos) -> u8 {
         match port {
             COM1..=COM1_LAST => {
@@ -156,6 +160,7 @@ impl Pc {
         }
     }
 
+    #[inline(always)]
     fn write_byte(&mut self, port: u16, value: u8, now: Nanos) {
         match port {
             COM1..=COM1_LAST => {
