@@ -7,7 +7,9 @@
 use super::{pci, sdt};
 use crate::MemoryLayout;
 use acpi_tables::Aml;
-use acpi_tables::aml::{Device, EISAName, IO, Interrupt, Name, Package, Path, ResourceTemplate, Scope, ZERO};
+use acpi_tables::aml::{
+    Device, EISAName, IO, Interrupt, Memory32Fixed, Name, Package, Path, ResourceTemplate, Scope, ZERO,
+};
 use acpi_tables::sdt::Sdt;
 use alloc::boxed::Box;
 use alloc::format;
@@ -27,7 +29,17 @@ pub(crate) fn table(vcpus: NonZeroU8, layout: &MemoryLayout) -> Sdt {
     pci::interrupt_model().to_aml_bytes(&mut code);
     let mut devices: Vec<Box<dyn Aml>> =
         (0..vcpus.get()).map(|id| Box::new(processor(id)) as Box<dyn Aml>).collect();
-    let board = [pci::root_bridge(layout), serial_port(), clock(), motherboard()];
+    let board = [
+        pci::root_bridge(layout),
+        serial_port(),
+        keyboard(),
+        auxiliary_port(),
+        clock(),
+        interval_timer(),
+        interrupt_controllers(),
+        event_timer(),
+        motherboard(),
+    ];
     devices.extend(pci::links().into_iter().chain(board).map(|device| Box::new(device) as Box<dyn Aml>));
     let children = devices.iter().map(|device| &**device).collect();
     Scope::new(path("\\_SB_"), children).to_aml_bytes(&mut code);
@@ -65,6 +77,39 @@ fn processor(id: u8) -> Encoded {
 fn serial_port() -> Encoded {
     let resources = [ports(pc::COM1, 8), edge_interrupt(pc::COM1_IRQ)];
     device("COM1", vec![&hid("PNP0501"), &Name::new(path("_UID"), &1_u8), &current(&resources)])
+}
+
+/// The keyboard controller's first port.
+fn keyboard() -> Encoded {
+    let resources =
+        [ports(pc::KEYBOARD_DATA, 1), ports(pc::KEYBOARD_COMMAND, 1), edge_interrupt(pc::KEYBOARD_IRQ)];
+    device("KBD_", vec![&hid("PNP0303"), &current(&resources)])
+}
+
+/// The keyboard controller's second port. No mouse is on it, but Linux warns of a controller with one port.
+fn auxiliary_port() -> Encoded {
+    device("MOU_", vec![&hid("PNP0F13"), &current(&[edge_interrupt(pc::AUXILIARY_IRQ)])])
+}
+
+/// The 8254. Its interrupt is the one that the MADT moves to another input.
+fn interval_timer() -> Encoded {
+    device("PIT_", vec![&hid("PNP0100"), &current(&[ports(pc::PIT, 4), edge_interrupt(pc::TIMER_IRQ)])])
+}
+
+/// The pair of 8259s.
+fn interrupt_controllers() -> Encoded {
+    const CASCADE: u8 = 2;
+    let resources = [ports(pc::PIC_PRIMARY, 2), ports(pc::PIC_SECONDARY, 2), edge_interrupt(CASCADE)];
+    device("PIC_", vec![&hid("PNP0000"), &current(&resources)])
+}
+
+/// The HPET, with the page that it is in.
+fn event_timer() -> Encoded {
+    const BYTES: u32 = 0x1000;
+    let base = u32::try_from(pc::HPET_BASE.get()).expect("it is below 4 GiB");
+    let mut code = Vec::new();
+    Memory32Fixed::new(false, base, BYTES).to_aml_bytes(&mut code);
+    device("HPET", vec![&hid("PNP0103"), &current(&[Encoded(code)])])
 }
 
 /// The CMOS clock.

@@ -9,7 +9,9 @@ use arch::{Port, platform_layout as pc};
 
 /// IAPC_BOOT_ARCH: there are devices on the ISA bus.
 const LEGACY_DEVICES: u16 = 1 << 0;
-/// IAPC_BOOT_ARCH: no VGA. Neither bit 1 (8042) nor bit 5 (no CMOS clock) is set.
+/// IAPC_BOOT_ARCH: there is a keyboard controller.
+const KEYBOARD_CONTROLLER: u16 = 1 << 1;
+/// IAPC_BOOT_ARCH: no VGA. Bit 5 (no CMOS clock) is not set.
 const VGA_NOT_PRESENT: u16 = 1 << 2;
 /// Latencies that mean that processor states C2 and C3 are not there, in microseconds.
 const NO_C2: u16 = 101;
@@ -30,7 +32,10 @@ pub(crate) fn table(facs: u32, dsdt: u32) -> FADT {
     table.dsdt = dsdt.into();
     table.x_dsdt = u64::from(dsdt).into();
     table.sci_int = u16::from(pc::SCI_IRQ).into();
-    // SMI_CMD stays 0: the machine is in ACPI mode from the start.
+    // The machine is in ACPI mode from the start, and can be put into legacy mode and back.
+    table.smi_cmd = u32::from(pc::SMI_COMMAND.0).into();
+    table.acpi_enable = pc::ACPI_ENABLE;
+    table.acpi_disable = pc::ACPI_DISABLE;
     table.pm1a_evt_blk = u32::from(pc::PM1A_EVENT.0).into();
     table.pm1a_cnt_blk = u32::from(pc::PM1A_CONTROL.0).into();
     table.pm_tmr_blk = u32::from(pc::PM_TIMER.0).into();
@@ -40,10 +45,13 @@ pub(crate) fn table(facs: u32, dsdt: u32) -> FADT {
     table.x_pm1a_evt_blk = ports(pc::PM1A_EVENT, pc::PM1A_EVENT_BYTES, AccessSize::WordAccess);
     table.x_pm1a_cnt_blk = ports(pc::PM1A_CONTROL, pc::PM1A_CONTROL_BYTES, AccessSize::WordAccess);
     table.x_pm_tmr_blk = ports(pc::PM_TIMER, pc::PM_TIMER_BYTES, AccessSize::DwordAccess);
+    table.gpe0_blk = u32::from(pc::GPE0.0).into();
+    table.gpe0_blk_len = pc::GPE0_BYTES;
+    table.x_gpe0_blk = ports(pc::GPE0, pc::GPE0_BYTES, AccessSize::ByteAccess);
     table.p_lvl2_lat = NO_C2.into();
     table.p_lvl3_lat = NO_C3.into();
     table.century = pc::CMOS_CENTURY;
-    table.iapc_boot_arch = (LEGACY_DEVICES | VGA_NOT_PRESENT).into();
+    table.iapc_boot_arch = (LEGACY_DEVICES | KEYBOARD_CONTROLLER | VGA_NOT_PRESENT).into();
     table.reset_reg = ports(pc::RESET_REGISTER, 1, AccessSize::ByteAccess);
     table.reset_value = pc::RESET_VALUE;
     table.hypervisor_vendor_identity = u64::from_le_bytes(*b"Craton\0\0").into();

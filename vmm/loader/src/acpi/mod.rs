@@ -1,10 +1,11 @@
 //! The ACPI tables of the virtual PC, as [`arch::platform_layout`] lays it out.
 //!
-//! ACPI Specification 6.5, "ACPI Software Programming Model". There is no embedded controller, no GPE block, and no
-//! sleep state but S5.
+//! ACPI Specification 6.5, "ACPI Software Programming Model". There is no embedded controller and no sleep state
+//! but S5.
 
 mod dsdt;
 mod fadt;
+mod hpet;
 mod madt;
 mod pci;
 #[cfg(test)]
@@ -62,10 +63,11 @@ impl FirmwareTables {
         let mut mcfg = MCFG::new(OEM_ID, OEM_TABLE_ID, OEM_REVISION);
         mcfg.add_ecam(ECAM_BASE.get(), 0, 0, u8::MAX);
         let mcfg = tables.add(&mcfg);
+        let hpet = tables.add(&hpet::table());
 
         let mut xsdt = XSDT::new(OEM_ID, OEM_TABLE_ID, OEM_REVISION);
         let mut rsdt = sdt(*b"RSDT", 1);
-        for table in [fadt, madt, mcfg] {
+        for table in [fadt, madt, mcfg, hpet] {
             xsdt.add_entry(u64::from(table));
             rsdt.append_slice(&table.to_le_bytes());
         }

@@ -60,8 +60,9 @@ fn fadt_says_where_power_management_is() {
     assert_eq!(u32_at(fadt, 64), u32::from(pc::PM1A_CONTROL.0));
     assert_eq!(u32_at(fadt, 76), u32::from(pc::PM_TIMER.0));
     assert_eq!((fadt[46], fadt[128]), (pc::SCI_IRQ, pc::RESET_VALUE));
-    assert_eq!(u32_at(fadt, 48), 0, "no SMI command: always in ACPI mode");
-    assert_eq!(fadt[109], 0b101, "legacy devices and no VGA, a CMOS clock and no 8042");
+    assert_eq!((u32_at(fadt, 48), fadt[52], fadt[53]), (0xb2, pc::ACPI_ENABLE, pc::ACPI_DISABLE));
+    assert_eq!((u32_at(fadt, 80), fadt[92]), (u32::from(pc::GPE0.0), 4));
+    assert_eq!(fadt[109], 0b111, "legacy devices, an 8042 and a CMOS clock, no VGA");
     assert_eq!(u32_at(fadt, 36) % 64, 0, "the FACS is aligned");
     assert_eq!(table(&bytes, u32_at(fadt, 40))[..4], *b"DSDT");
     assert_eq!(u32_at(fadt, 40), u32_at(fadt, 140));
@@ -119,6 +120,15 @@ fn processors_count_from_zero_and_each_has_a_device_of_its_uid() {
             assert_eq!(is_there, id < vcpus, "device {id} of {vcpus}");
         }
     }
+}
+
+#[test]
+fn the_hpet_table_says_what_its_registers_say() {
+    let bytes = tables(1);
+    let hpet = find(&bytes, b"HPET");
+    assert_eq!((hpet.len(), u32_at(hpet, 36)), (56, pc::HPET_ID));
+    assert_eq!((hpet[40], u32_at(hpet, 44), u32_at(hpet, 48)), (0, 0xfed0_0000, 0), "in memory");
+    assert_eq!(u16::from_le_bytes([hpet[53], hpet[54]]), pc::HPET_MINIMUM_TICK);
 }
 
 #[test]
