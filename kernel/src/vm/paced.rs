@@ -68,4 +68,12 @@ impl<M: GuestMemory> GuestMemory for Paced<'_, M> {
     fn swap_u8(&self, gpa: Gpa, value: u8) -> Result<u8, OutsideRam> {
         self.memory.swap_u8(gpa, value)
     }
+
+    fn compare_exchange_u32(&self, gpa: Gpa, current: u32, new: u32) -> Result<bool, OutsideRam> {
+        self.memory.compare_exchange_u32(gpa, current, new)
+    }
+
+    fn compare_exchange_u64(&self, gpa: Gpa, current: u64, new: u64) -> Result<bool, OutsideRam> {
+        self.memory.compare_exchange_u64(gpa, current, new)
+    }
 }

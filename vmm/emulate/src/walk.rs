@@ -14,9 +14,12 @@ mod tests;
 
 use crate::{Cpu, PagingFeatures};
 use arch::{Cr0Flags, Cr4Flags, EferFlags, Exception, Gpa, Gva, RFlags};
-use entry::{Entry, Path, Trail};
+use entry::{Entry, EntrySize, Marked, Path, Trail};
 use memory::GuestMemory;
 use rights::Rights;
+
+/// How often a walk begins anew because the guest changes the entries under it.
+const MARK_ATTEMPTS: u32 = 8;
 
 /// What an access does with memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -129,9 +132,8 @@ impl Paging {
 
     /// Translates `gva` for `access`, and sets the accessed and dirty flags on the way as the processor would.
     ///
-    /// The flags are set by writing back the low byte of an entry, so a change that another processor of the
-    /// guest makes to the address in an entry at the same time is never undone. The address is taken as
-    /// canonical; segmentation has checked that.
+    /// The flags are set atomically: a change that another processor of the guest makes to an entry at the same time
+    /// is never undone, and the walk begins anew. The address is taken as canonical; segmentation has checked that.
     ///
     /// # Errors
     /// [`Exception::PageFault`] with the exact error code.
@@ -195,10 +197,18 @@ impl<M: GuestMemory + ?Sized> Walk<'_, M> {
     /// Walks again and sets the flags of the entries that it goes by now. Seldom: flags stay set.
     #[cold]
     fn and_mark(&self) -> Result<Gpa, Exception> {
-        let mut path = Path::new();
-        let found = self.tables(&mut path)?;
-        path.mark(self.memory, self.access == Access::Write);
-        Ok(found.gpa)
+        let size = if self.paging.mode == Mode::Legacy { EntrySize::Four } else { EntrySize::Eight };
+        let mut attempts = 1;
+        loop {
+            let mut path = Path::new();
+            let found = self.tables(&mut path)?;
+            match path.mark(self.memory, size, self.access == Access::Write) {
+                Marked::All => return Ok(found.gpa),
+                // Entries that never hold still end as if the last change had come after the flags were set.
+                Marked::Changed if attempts == MARK_ATTEMPTS => return Ok(found.gpa),
+                Marked::Changed => attempts += 1,
+            }
+        }
     }
 
     /// 32-bit paging: a directory and a table, or a 4-MiB page.
@@ -208,7 +218,7 @@ impl<M: GuestMemory + ?Sized> Walk<'_, M> {
 
         let at = Gpa::new((self.paging.cr3 & 0xffff_f000) | ((linear >> 22) << 2));
         let directory = self.read_narrow(at)?;
-        trail.push(at);
+        trail.push(at, directory);
         rights.add(directory);
         if directory.is_large() && self.paging.cr4.contains(Cr4Flags::PAGE_SIZE_EXTENSION) {
             // Bits 20:13 are bits 39:32 of the address (PSE-36), as far as the processor has them.
@@ -223,7 +233,7 @@ impl<M: GuestMemory + ?Sized> Walk<'_, M> {
 
         let at = Gpa::new((directory.0 & 0xffff_f000) | (((linear >> 12) & 0x3ff) << 2));
         let page = self.read_narrow(at)?;
-        trail.push(at);
+        trail.push(at, page);
         rights.add(page);
         self.finish(Gpa::new((page.0 & 0xffff_f000) | (linear & 0xfff)), rights, page)
     }
@@ -270,7 +280,7 @@ impl<M: GuestMemory + ?Sized> Walk<'_, M> {
             if entry.0 & forbidden != 0 {
                 return Err(self.fault(rights::PRESENT | rights::RESERVED));
             }
-            trail.push(at);
+            trail.push(at, entry);
             rights.add(entry);
             if is_leaf {
                 let offset = (1_u64 << shift) - 1;

@@ -51,6 +51,19 @@ pub trait GuestMemory {
     /// [`OutsideRam`] when the byte is not RAM.
     fn swap_u8(&self, gpa: Gpa, value: u8) -> Result<u8, OutsideRam>;
 
+    /// Puts `new` into the little-endian 32-bit word at `gpa` if `current` is there, in one atomic step, and returns
+    /// whether it was.
+    ///
+    /// # Errors
+    /// [`OutsideRam`] when the word is not RAM, or is not aligned.
+    fn compare_exchange_u32(&self, gpa: Gpa, current: u32, new: u32) -> Result<bool, OutsideRam>;
+
+    /// [`Self::compare_exchange_u32`] with a 64-bit word.
+    ///
+    /// # Errors
+    /// [`OutsideRam`] when the word is not RAM, or is not aligned.
+    fn compare_exchange_u64(&self, gpa: Gpa, current: u64, new: u64) -> Result<bool, OutsideRam>;
+
     /// Reads a little-endian 32-bit word.
     ///
     /// # Errors
@@ -99,6 +112,14 @@ impl<T: GuestMemory + ?Sized> GuestMemory for alloc::sync::Arc<T> {
 
     fn swap_u8(&self, gpa: Gpa, value: u8) -> Result<u8, OutsideRam> {
         (**self).swap_u8(gpa, value)
+    }
+
+    fn compare_exchange_u32(&self, gpa: Gpa, current: u32, new: u32) -> Result<bool, OutsideRam> {
+        (**self).compare_exchange_u32(gpa, current, new)
+    }
+
+    fn compare_exchange_u64(&self, gpa: Gpa, current: u64, new: u64) -> Result<bool, OutsideRam> {
+        (**self).compare_exchange_u64(gpa, current, new)
     }
 
     #[inline]

@@ -24,6 +24,13 @@ pub trait Block {
     /// Puts `value` at `offset` and returns what was there, atomically; the caller has checked that the byte lies
     /// inside.
     fn swap_u8(&self, offset: u64, value: u8) -> u8;
+
+    /// Puts `new` at `offset` if `current` is there, atomically, and returns whether it was; the caller has checked
+    /// that the word lies inside, and that `offset` is a multiple of its size. Blocks begin aligned for any word.
+    fn compare_exchange_u32(&self, offset: u64, current: u32, new: u32) -> bool;
+
+    /// [`Self::compare_exchange_u32`] with a 64-bit word.
+    fn compare_exchange_u64(&self, offset: u64, current: u64, new: u64) -> bool;
 }
 
 /// One stretch of guest RAM.
@@ -147,6 +154,13 @@ impl<B: Block> MemoryMap<B> {
         (offset < region.size).then_some((region, offset))
     }
 
+    /// The region that holds the aligned word of `length` bytes at `gpa`, and the offset in it.
+    fn locate_word(&self, gpa: Gpa, length: u64) -> Result<(&Region<B>, u64), OutsideRam> {
+        self.locate(gpa)
+            .filter(|(region, offset)| offset.is_multiple_of(length) && region.size - offset >= length)
+            .ok_or(OutsideRam { gpa, length })
+    }
+
     /// Calls `copy` with each piece of `length` bytes at `gpa`: block, offset in the block, range in the buffer.
     fn for_each_piece(
         &self,
@@ -243,6 +257,16 @@ impl<B: Block> GuestMemory for MemoryMap<B> {
     fn swap_u8(&self, gpa: Gpa, value: u8) -> Result<u8, OutsideRam> {
         let (region, offset) = self.locate(gpa).ok_or(OutsideRam { gpa, length: 1 })?;
         Ok(region.block.swap_u8(offset, value))
+    }
+
+    fn compare_exchange_u32(&self, gpa: Gpa, current: u32, new: u32) -> Result<bool, OutsideRam> {
+        let (region, offset) = self.locate_word(gpa, 4)?;
+        Ok(region.block.compare_exchange_u32(offset, current, new))
+    }
+
+    fn compare_exchange_u64(&self, gpa: Gpa, current: u64, new: u64) -> Result<bool, OutsideRam> {
+        let (region, offset) = self.locate_word(gpa, 8)?;
+        Ok(region.block.compare_exchange_u64(offset, current, new))
     }
 }
 
@@ -345,6 +369,28 @@ mod tests {
             let gpa = Gpa::new(gpa);
             assert_eq!(map.swap_u8(gpa, 1), Err(OutsideRam { gpa, length: 1 }));
         }
+    }
+
+    #[test]
+    fn a_word_is_exchanged_only_if_it_is_as_expected() {
+        let map = map();
+        map.write_u64(Gpa::new(0x1ff8), 5).expect("RAM");
+        assert_eq!(map.compare_exchange_u64(Gpa::new(0x1ff8), 4, 6), Ok(false));
+        assert_eq!(map.read_u64(Gpa::new(0x1ff8)), Ok(5));
+        assert_eq!(map.compare_exchange_u64(Gpa::new(0x1ff8), 5, 0x1_0000_0006), Ok(true));
+        assert_eq!(map.compare_exchange_u32(Gpa::new(0x1ffc), 1, 2), Ok(true));
+        assert_eq!(map.read_u64(Gpa::new(0x1ff8)), Ok(0x2_0000_0006));
+    }
+
+    #[test]
+    fn only_an_aligned_word_of_ram_is_exchanged() {
+        let map = map();
+        for gpa in [0x1ffc_u64, 0x1001, 0x3000, 0x10_0ffc, u64::MAX] {
+            let gpa = Gpa::new(gpa);
+            assert_eq!(map.compare_exchange_u64(gpa, 0, 1), Err(OutsideRam { gpa, length: 8 }));
+        }
+        let gpa = Gpa::new(0x102);
+        assert_eq!(map.compare_exchange_u32(gpa, 0, 1), Err(OutsideRam { gpa, length: 4 }));
     }
 
     #[test]

@@ -14,6 +14,17 @@ impl VecBlock {
     pub fn new(size: usize) -> Self {
         Self(Mutex::new(vec![0; size]))
     }
+
+    fn exchange<const N: usize>(&self, offset: u64, current: [u8; N], new: [u8; N]) -> bool {
+        let start = usize::try_from(offset).expect("offset was checked against the size");
+        let mut bytes = self.0.lock();
+        let word = &mut bytes[start..start + N];
+        let equal = *word == current;
+        if equal {
+            word.copy_from_slice(&new);
+        }
+        equal
+    }
 }
 
 impl Block for VecBlock {
@@ -43,5 +54,13 @@ impl Block for VecBlock {
     fn swap_u8(&self, offset: u64, value: u8) -> u8 {
         let start = usize::try_from(offset).expect("offset was checked against the size");
         core::mem::replace(&mut self.0.lock()[start], value)
+    }
+
+    fn compare_exchange_u32(&self, offset: u64, current: u32, new: u32) -> bool {
+        self.exchange(offset, current.to_le_bytes(), new.to_le_bytes())
+    }
+
+    fn compare_exchange_u64(&self, offset: u64, current: u64, new: u64) -> bool {
+        self.exchange(offset, current.to_le_bytes(), new.to_le_bytes())
     }
 }

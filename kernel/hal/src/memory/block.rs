@@ -195,6 +195,22 @@ impl memory::Block for FrameBlock {
         // SAFETY: inside the block, and accessed by whoever else with single instructions.
         unsafe { AtomicU8::from_ptr(byte) }.swap(value, Ordering::AcqRel)
     }
+
+    fn compare_exchange_u32(&self, offset: u64, current: u32, new: u32) -> bool {
+        let word = self.at(offset, 4).cast::<u32>();
+        assert!(word.is_aligned(), "{offset:#x} is not aligned");
+        // SAFETY: inside the block, aligned, and accessed by whoever else with single instructions.
+        let word = unsafe { AtomicU32::from_ptr(word) };
+        word.compare_exchange(current, new, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    fn compare_exchange_u64(&self, offset: u64, current: u64, new: u64) -> bool {
+        let word = self.at(offset, 8).cast::<u64>();
+        assert!(word.is_aligned(), "{offset:#x} is not aligned");
+        // SAFETY: as above.
+        let word = unsafe { AtomicU64::from_ptr(word) };
+        word.compare_exchange(current, new, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
 }
 
 impl fmt::Debug for FrameBlock {

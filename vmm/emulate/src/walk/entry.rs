@@ -28,6 +28,21 @@ impl Entry {
         Self(u64::from(memory.read_u32(at).unwrap_or(u32::MAX)))
     }
 
+    /// Puts `new` in place of this entry at `at`; `false` if another is there by now. One that is readable but not
+    /// writable keeps its flags, as in read-only memory.
+    fn exchange<M: GuestMemory + ?Sized>(self, memory: &M, at: Gpa, size: EntrySize, new: u64) -> bool {
+        match size {
+            EntrySize::Four => {
+                let low = |value: u64| {
+                    let [a, b, c, d, ..] = value.to_le_bytes();
+                    u32::from_le_bytes([a, b, c, d])
+                };
+                memory.compare_exchange_u32(at, low(self.0), low(new)).unwrap_or(true)
+            }
+            EntrySize::Eight => memory.compare_exchange_u64(at, self.0, new).unwrap_or(true),
+        }
+    }
+
     #[inline]
     pub(super) const fn is_present(self) -> bool {
         self.0 & Self::PRESENT != 0
@@ -56,52 +71,69 @@ impl Entry {
     }
 }
 
+/// The size of a page-table entry.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum EntrySize {
+    /// 32-bit paging.
+    Four,
+    /// Every other kind.
+    Eight,
+}
+
 /// What a walk leaves behind of the entries that it went by.
 pub(super) trait Trail {
-    /// The walk went by the entry at `at`.
-    fn push(&mut self, at: Gpa);
+    /// The walk went by `entry` at `at`.
+    fn push(&mut self, at: Gpa, entry: Entry);
 }
 
 /// No trail.
 impl Trail for () {
     #[inline]
-    fn push(&mut self, _at: Gpa) {}
+    fn push(&mut self, _at: Gpa, _entry: Entry) {}
 }
 
 /// The deepest walk: five levels.
 const MAX_DEPTH: usize = 5;
 
-/// Where the entries are that a walk went by, in order; the last is the leaf.
+/// The entries that a walk went by, in order, and where they are; the last is the leaf.
 pub(super) struct Path {
-    at: [Gpa; MAX_DEPTH],
+    entries: [(Gpa, Entry); MAX_DEPTH],
     depth: usize,
 }
 
 impl Trail for Path {
-    fn push(&mut self, at: Gpa) {
-        if let Some(slot) = self.at.get_mut(self.depth) {
-            *slot = at;
+    fn push(&mut self, at: Gpa, entry: Entry) {
+        if let Some(slot) = self.entries.get_mut(self.depth) {
+            *slot = (at, entry);
             self.depth += 1;
         }
     }
 }
 
+/// Whether the entries of a [`Path`] were still what the walk had read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Marked {
+    /// They were, and have their flags now.
+    All,
+    /// The guest has changed one of them since; it has not got its flags.
+    Changed,
+}
+
 impl Path {
     pub(super) const fn new() -> Self {
-        Self { at: [Gpa::new(0); MAX_DEPTH], depth: 0 }
+        Self { entries: [(Gpa::new(0), Entry(0)); MAX_DEPTH], depth: 0 }
     }
 
-    /// Sets the accessed flag of every entry, and the leaf's dirty flag for a write.
-    pub(super) fn mark<M: GuestMemory + ?Sized>(&self, memory: &M, write: bool) {
-        let accessed = Entry::ACCESSED.to_le_bytes()[0];
-        let dirty = Entry::DIRTY.to_le_bytes()[0];
-        for (depth, at) in self.at.iter().take(self.depth).enumerate() {
-            let wanted = if write && depth + 1 == self.depth { accessed | dirty } else { accessed };
-            let mut flags = [0];
-            if memory.read(*at, &mut flags).is_ok() && flags[0] & wanted != wanted {
-                // An entry that is readable but not writable keeps its flags, as in read-only memory.
-                let _ = memory.write(*at, &[flags[0] | wanted]);
+    /// Sets the accessed flag of every entry, and the leaf's dirty flag for a write, each in one atomic step that
+    /// leaves an entry alone that has changed meanwhile.
+    pub(super) fn mark<M: GuestMemory + ?Sized>(&self, memory: &M, size: EntrySize, write: bool) -> Marked {
+        for (depth, (at, entry)) in self.entries.iter().take(self.depth).enumerate() {
+            let leaf = depth + 1 == self.depth;
+            let wanted = if write && leaf { Entry::ACCESSED | Entry::DIRTY } else { Entry::ACCESSED };
+            if entry.0 & wanted != wanted && !entry.exchange(memory, *at, size, entry.0 | wanted) {
+                return Marked::Changed;
             }
         }
+        Marked::All
     }
 }

@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::fixture::Rig;
+use core::cell::Cell;
+use memory::{MemoryMap, OutsideRam, VecBlock};
 
 const P: u64 = 1;
 const W: u64 = 2;
@@ -268,4 +270,69 @@ fn tables_outside_of_ram_read_as_all_ones() {
     let mut rig = long();
     rig.cpu.cr3 = 0xf_0000_0000;
     assert_eq!(read(&rig, 0x5000), fault(9, 0x5000));
+}
+
+/// RAM in which another processor of the guest writes `entry` to `at` just before each flag is set.
+struct Restless<'a> {
+    ram: &'a MemoryMap<VecBlock>,
+    at: u64,
+    entry: Cell<u64>,
+    /// Added to the entry after each of its writes.
+    step: u64,
+    writes: Cell<u32>,
+}
+
+impl GuestMemory for Restless<'_> {
+    fn read(&self, gpa: Gpa, into: &mut [u8]) -> Result<(), OutsideRam> {
+        self.ram.read(gpa, into)
+    }
+
+    fn write(&self, gpa: Gpa, from: &[u8]) -> Result<(), OutsideRam> {
+        self.ram.write(gpa, from)
+    }
+
+    fn swap_u8(&self, gpa: Gpa, value: u8) -> Result<u8, OutsideRam> {
+        self.ram.swap_u8(gpa, value)
+    }
+
+    fn compare_exchange_u32(&self, gpa: Gpa, current: u32, new: u32) -> Result<bool, OutsideRam> {
+        self.ram.compare_exchange_u32(gpa, current, new)
+    }
+
+    fn compare_exchange_u64(&self, gpa: Gpa, current: u64, new: u64) -> Result<bool, OutsideRam> {
+        if gpa.get() == self.at {
+            self.ram.write_u64(gpa, self.entry.get())?;
+            self.entry.set(self.entry.get() + self.step);
+            self.writes.set(self.writes.get() + 1);
+        }
+        self.ram.compare_exchange_u64(gpa, current, new)
+    }
+}
+
+#[test]
+fn an_entry_that_changes_under_the_walk_is_walked_again() {
+    let rig = long();
+    let walk_with = |entry, step| {
+        let ram =
+            Restless { ram: &rig.memory, at: LEAF, entry: Cell::new(entry), step, writes: Cell::new(0) };
+        let found = Paging::of(&rig.cpu).walk(&ram, Gva::new(0x5010), Access::Write, Privilege::Supervisor);
+        (found, ram.writes.get())
+    };
+    let moved = walk_with(0xa000 | P | W, 0);
+    assert_eq!(moved, (Ok(Gpa::new(0xa010)), 2), "the page that is there in the end");
+    assert_eq!(rig.peek(LEAF), 0xa000 | P | W | A | D);
+    rig.poke(LEAF, 0x9000 | P | W);
+    assert_eq!(walk_with(0, 0), (fault(2, 0x5010), 1), "unmapped meanwhile");
+    assert_eq!(rig.peek(LEAF), 0, "and never made present again");
+}
+
+#[test]
+fn an_entry_that_never_holds_still_ends_the_walk_all_the_same() {
+    let rig = long();
+    let entry = Cell::new(0xa000 | P | W);
+    let ram = Restless { ram: &rig.memory, at: LEAF, entry, step: 0x1000, writes: Cell::new(0) };
+    let found = Paging::of(&rig.cpu).walk(&ram, Gva::new(0x5000), Access::Write, Privilege::Supervisor);
+    assert!(found.is_ok());
+    assert_eq!(ram.writes.get(), MARK_ATTEMPTS);
+    assert_eq!(rig.peek(LEAF) & (A | D), 0, "the guest's own write stays");
 }

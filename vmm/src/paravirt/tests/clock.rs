@@ -174,6 +174,14 @@ impl GuestMemory for Watched {
     fn swap_u8(&self, gpa: Gpa, value: u8) -> Result<u8, OutsideRam> {
         self.ram.swap_u8(gpa, value)
     }
+
+    fn compare_exchange_u32(&self, gpa: Gpa, current: u32, new: u32) -> Result<bool, OutsideRam> {
+        self.ram.compare_exchange_u32(gpa, current, new)
+    }
+
+    fn compare_exchange_u64(&self, gpa: Gpa, current: u64, new: u64) -> Result<bool, OutsideRam> {
+        self.ram.compare_exchange_u64(gpa, current, new)
+    }
 }
 
 impl Watched {
