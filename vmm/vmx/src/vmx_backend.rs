@@ -206,8 +206,14 @@ impl<V: VmcsAccess> VmxBackend<V> {
         if interruptibility & 3 != 0 {
             self.vmcs.write(field::GUEST_INTERRUPTIBILITY, interruptibility & !3);
         }
-        if self.vmcs.read(field::GUEST_RFLAGS) & RFlags::TRAP_FLAG.bits() != 0 {
+        let flags = self.vmcs.read(field::GUEST_RFLAGS);
+        if flags & RFlags::TRAP_FLAG.bits() != 0 {
             self.vmcs.write(field::GUEST_PENDING_DEBUG_EXCEPTIONS, PENDING_BS);
+        }
+        // SDM Vol. 3B, "Instruction-Breakpoint Exception Condition": it shields one instruction alone. Exits that are
+        // faults leave it set, so that the instruction can be run again.
+        if flags & RFlags::RESUME_FLAG.bits() != 0 {
+            self.vmcs.write(field::GUEST_RFLAGS, flags & !RFlags::RESUME_FLAG.bits());
         }
     }
 

@@ -83,6 +83,15 @@ fn advancing_ends_the_shadow_of_sti_and_steps_under_tf() {
 }
 
 #[test]
+fn the_resume_flag_ends_with_its_instruction() {
+    let mut backend = backend();
+    backend.vmcs.set(field::GUEST_RFLAGS, 0x1_0046);
+    backend.advance_to(0x2000);
+    assert_eq!(backend.rflags().bits(), 0x46);
+    assert_eq!(backend.vmcs().read(field::GUEST_PENDING_DEBUG_EXCEPTIONS), 0);
+}
+
+#[test]
 fn an_event_that_an_ept_violation_cut_off_is_delivered_again() {
     let mut backend = backend();
     backend.vmcs.set(field::EXIT_REASON, 48);
