@@ -5,7 +5,10 @@
 
 use crate::lapic::VectorSet;
 use crate::{CpuState, Event, ExtendedLayout, ExtendedState, PendingEvent, VmExit};
-use arch::{Cr0Flags, Cr4Flags, EferFlags, Gprs, Msr, RFlags, Segment, SegmentRegister, Tsc, Vector};
+use arch::{
+    Cr0Flags, Cr4Flags, EferFlags, Gprs, Msr, RFlags, Segment, SegmentRegister, Tsc, Vector, VectorRegister,
+    VectorValue,
+};
 use bitflags::bitflags;
 
 bitflags! {
@@ -139,6 +142,12 @@ pub trait VcpuBackend {
     fn access_rights(&self, register: SegmentRegister) -> u32 {
         self.segment(register).access_rights
     }
+
+    /// A vector register.
+    fn vector(&self, register: VectorRegister) -> VectorValue;
+
+    /// Sets a vector register. Parts that the processor does not have are ignored.
+    fn set_vector(&mut self, register: VectorRegister, value: &VectorValue);
 
     /// XCR0.
     fn xcr0(&self) -> u64;

@@ -22,6 +22,7 @@ pub mod paravirt;
 mod snapshot;
 mod stats;
 mod vcpu;
+mod vector_places;
 mod vm;
 
 pub use backend::{ApicRegisters, InterruptSupport, Interruptibility, VcpuBackend};
@@ -39,4 +40,5 @@ pub use msr::{MsrConfig, MsrState};
 pub use snapshot::{RestoreError, VcpuSnapshot, VmSnapshot};
 pub use stats::{ExitRecord, RECORDED_EXITS, ReasonStats, Stats};
 pub use vcpu::{Leave, RunState, Vcpu, VcpuConfig};
+pub use vector_places::{VectorPart, VectorPlaces};
 pub use vm::{Host, Vm};

@@ -89,6 +89,20 @@ fn a_fetch_outside_of_ram_ends_the_machine() {
 }
 
 #[test]
+fn vector_registers_are_moved_to_and_from_device_memory() {
+    let mut machine = Machine::default();
+    let cr4 = machine.cpu().cr4() | arch::Cr4Flags::OSFXSR;
+    machine.cpu_mut().set_cr4(cr4);
+    let register = arch::VectorRegister::from_encoding(1);
+    machine.cpu_mut().set_vector(register, &[0x5a; 64]);
+    machine.cpu_mut().gprs_mut().set(Gpr::Rbx, HOLE);
+    let executed = machine.touch(&[0x0f, 0x10, 0x0b], HOLE, MemoryAccess::Read); // movups xmm1, [rbx]
+    assert_eq!((executed.fault, executed.advanced), (None, 3));
+    let value = machine.cpu().vector(register);
+    assert_eq!((&value[..16], &value[16..]), (&[0xff; 16][..], &[0x5a; 48][..]));
+}
+
+#[test]
 fn an_instruction_that_is_not_emulated_ends_the_machine_with_its_bytes() {
     let mut machine = Machine::default();
     machine.cpu_mut().gprs_mut().set(Gpr::Rbx, HOLE);

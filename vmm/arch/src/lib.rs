@@ -12,6 +12,7 @@ pub mod platform_layout;
 mod registers;
 mod segment;
 mod time;
+mod vector;
 mod width;
 
 pub use address::{GIB, Gpa, Gva, Hpa, KIB, MIB, PAGE_SIZE, Port};
@@ -20,6 +21,7 @@ pub use msr::Msr;
 pub use registers::{Gpr, Gprs};
 pub use segment::{Segment, SegmentRegister, TableRegister};
 pub use time::{Nanos, Tsc};
+pub use vector::{VectorRegister, VectorValue};
 pub use width::Width;
 /// Control-register and RFLAGS bit names, as the manual spells them.
 pub use x86_64::registers::{

@@ -20,14 +20,14 @@ enum Target {
 
 /// A translated address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Spot {
+pub(crate) struct Spot {
     gpa: Gpa,
     target: Target,
 }
 
 impl Spot {
     #[inline]
-    fn plus(self, bytes: u64) -> Self {
+    pub(crate) fn plus(self, bytes: u64) -> Self {
         Self { gpa: self.gpa + bytes, target: self.target }
     }
 }
@@ -107,22 +107,32 @@ impl<'a, C: Cpu, M: GuestMemory + ?Sized, D: Mmio> Machine<'a, C, M, D> {
             return Err(Exception::AlignmentCheck);
         }
         let spot = self.translate(gva, access)?;
-        let on_first_page = PAGE_SIZE - gva.get() % PAGE_SIZE;
-        let split = if on_first_page >= width.bytes() {
-            None
-        } else {
-            let mut next = gva + on_first_page;
-            if self.context.mode != Mode::Long {
-                next = Gva::new(next.get() & 0xffff_ffff);
-            }
-            Some((on_first_page, self.translate(next, access)?))
-        };
+        let split = self.translate_rest(gva, width.bytes(), access)?;
         Ok(Span { spot, width, split })
+    }
+
+    /// Translates what of `length` bytes at `gva` is on a second page: the bytes on the first, and where the rest is.
+    #[inline]
+    pub(crate) fn translate_rest(
+        &mut self,
+        gva: Gva,
+        length: u64,
+        access: Access,
+    ) -> Result<Option<(u64, Spot)>, Exception> {
+        let on_first_page = PAGE_SIZE - gva.get() % PAGE_SIZE;
+        if on_first_page >= length {
+            return Ok(None);
+        }
+        let mut next = gva + on_first_page;
+        if self.context.mode != Mode::Long {
+            next = Gva::new(next.get() & 0xffff_ffff);
+        }
+        Ok(Some((on_first_page, self.translate(next, access)?)))
     }
 
     /// Translates one linear address, by the pages of this instruction if they have it.
     #[inline]
-    fn translate(&mut self, gva: Gva, access: Access) -> Result<Spot, Exception> {
+    pub(crate) fn translate(&mut self, gva: Gva, access: Access) -> Result<Spot, Exception> {
         let page = gva.align_down(PAGE_SIZE);
         let offset = gva - page;
         if let Some(known) = self.pages.write
@@ -201,7 +211,7 @@ impl<'a, C: Cpu, M: GuestMemory + ?Sized, D: Mmio> Machine<'a, C, M, D> {
     }
 
     #[inline]
-    fn load_piece(&mut self, spot: Spot, width: Width) -> u64 {
+    pub(crate) fn load_piece(&mut self, spot: Spot, width: Width) -> u64 {
         let ram = match spot.target {
             Target::Any => load_ram(self.memory, spot.gpa, width),
             Target::Device => None,
@@ -213,7 +223,7 @@ impl<'a, C: Cpu, M: GuestMemory + ?Sized, D: Mmio> Machine<'a, C, M, D> {
     }
 
     #[inline]
-    fn store_piece(&mut self, spot: Spot, width: Width, value: u64) {
+    pub(crate) fn store_piece(&mut self, spot: Spot, width: Width, value: u64) {
         let stored = match spot.target {
             Target::Any => store_ram(self.memory, spot.gpa, width, value),
             Target::Device => false,
@@ -239,7 +249,7 @@ impl<'a, C: Cpu, M: GuestMemory + ?Sized, D: Mmio> Machine<'a, C, M, D> {
 }
 
 /// The widest access of at most `length` bytes; `None` for none.
-const fn widest(length: u64) -> Option<Width> {
+pub(crate) const fn widest(length: u64) -> Option<Width> {
     match length {
         0 => None,
         1 => Some(Width::One),

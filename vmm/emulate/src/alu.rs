@@ -1,13 +1,21 @@
 //! Arithmetic, logic and their flags: pure functions of operands.
 //!
-//! SDM Vol. 1, "EFLAGS Cross-Reference". AF after a logical operation is undefined by the manual; it is cleared
-//! here, as processors do.
+//! SDM Vol. 1, "EFLAGS Cross-Reference". Flags that the manual leaves undefined are given as processors commonly do:
+//! AF is clear after logic, shifts and multiplications, and DIV changes none.
 
-use crate::instruction::{Binary, Unary};
-use arch::{RFlags, Width};
+mod count;
+mod multiply;
+mod shift;
 
 #[cfg(test)]
 mod tests;
+
+pub(crate) use count::bit_count;
+pub(crate) use multiply::{divide, multiply};
+pub(crate) use shift::{double_shift, shift};
+
+use crate::instruction::{Binary, Condition, Unary};
+use arch::{RFlags, Width};
 
 /// The status flags: what arithmetic writes.
 pub(crate) const STATUS: RFlags = RFlags::CARRY_FLAG
@@ -49,6 +57,24 @@ pub(crate) fn unary(operation: Unary, width: Width, value: u64, flags: RFlags) -
         Unary::Not => Computed { value: !value & width.mask(), flags: flags & STATUS },
         Unary::Negate => subtract(width, 0, value, false),
     }
+}
+
+/// Whether `condition` holds with `flags`.
+pub(crate) fn holds(condition: Condition, flags: RFlags) -> bool {
+    let (zero, carry) = (flags.contains(RFlags::ZERO_FLAG), flags.contains(RFlags::CARRY_FLAG));
+    let less = flags.contains(RFlags::SIGN_FLAG) != flags.contains(RFlags::OVERFLOW_FLAG);
+    let positive = match (condition.0 >> 1) & 7 {
+        0 => flags.contains(RFlags::OVERFLOW_FLAG),
+        1 => carry,
+        2 => zero,
+        3 => carry || zero,
+        4 => flags.contains(RFlags::SIGN_FLAG),
+        5 => flags.contains(RFlags::PARITY_FLAG),
+        6 => less,
+        _ => less || zero,
+    };
+    // The odd ones are the opposites.
+    positive == (condition.0 & 1 == 0)
 }
 
 /// `left + right + carry`.

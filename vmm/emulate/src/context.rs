@@ -23,11 +23,11 @@ impl CodeSize {
         }
     }
 
-    /// The bits of the instruction pointer that count.
+    /// The bits of the instruction pointer that count. In 16-bit code too it goes on past FFFFH from one instruction
+    /// to the next, into the segment's limit: only branches cut it off.
     pub(crate) const fn ip_mask(self) -> u64 {
         match self {
-            Self::Bits16 => 0xffff,
-            Self::Bits32 => 0xffff_ffff,
+            Self::Bits16 | Self::Bits32 => 0xffff_ffff,
             Self::Bits64 => u64::MAX,
         }
     }

@@ -1,6 +1,9 @@
 //! What the emulator needs of its caller: the stopped processor's registers, and the devices.
 
-use arch::{Cr0Flags, Cr4Flags, EferFlags, Gpa, Gpr, Port, RFlags, Segment, SegmentRegister, Width};
+use arch::{
+    Cr0Flags, Cr4Flags, EferFlags, Gpa, Gpr, Port, RFlags, Segment, SegmentRegister, VectorRegister,
+    VectorValue, Width, XCr0Flags,
+};
 
 /// What the guest's CPUID says of paging; it decides which page-table bits are reserved.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -63,6 +66,15 @@ pub trait Cpu {
     fn pdptes(&self) -> Option<[u64; 4]> {
         None
     }
+
+    /// XCR0. Asked for only by instructions that need CR4.OSXSAVE, with that set.
+    fn xcr0(&self) -> XCr0Flags;
+
+    /// A vector register.
+    fn vector(&self, register: VectorRegister) -> VectorValue;
+
+    /// Sets a vector register. Parts that the processor does not have are ignored.
+    fn set_vector(&mut self, register: VectorRegister, value: &VectorValue);
 
     /// PKRU. Asked for only with CR4.PKE set, so a caller whose guests have no protection keys leaves it alone.
     fn pkru(&self) -> u32 {

@@ -3,12 +3,17 @@
 //! SDM Vol. 2, "Instruction Set Reference". Each arm resolves its places first, which is where faults come from,
 //! then moves data, then sets flags.
 
+mod bits;
+mod exchange;
+mod multiply;
+mod vector;
+
 use crate::access::Machine;
 use crate::alu::{self, STATUS};
-use crate::instruction::{BitAction, Instruction, Operand, Operation, RegisterOperand};
-use crate::operand::{Place, effective_address, register, set_register};
+use crate::instruction::{Instruction, Operand, Operation, RegisterOperand};
+use crate::operand::set_register;
 use crate::{Access, Cpu, Mmio, Ports};
-use arch::{Exception, Gpr, RFlags, Width};
+use arch::{Exception, RFlags, Width};
 use memory::GuestMemory;
 
 /// How far an instruction came.
@@ -86,9 +91,48 @@ impl<C: Cpu, M: GuestMemory + ?Sized, D: Mmio + Ports> Machine<'_, C, M, D> {
                 self.put(place, width, computed.value);
                 self.set_status(STATUS, computed.flags);
             }
+            Operation::MoveSwapped => {
+                let from = self.place(instruction, source, width, Access::Read)?;
+                let to = self.place(instruction, destination, width, Access::Write)?;
+                let swapped = self.get(from, width).swap_bytes() >> (64 - 8 * width.bytes());
+                self.put(to, width, swapped);
+            }
+            Operation::StoreSelector(register) => {
+                let to = self.place(instruction, destination, width, Access::Write)?;
+                let selector = self.cpu.segment(register).selector;
+                self.put(to, width, u64::from(selector));
+            }
+            Operation::Shift(shift) => {
+                let to = self.place(instruction, destination, width, Access::Write)?;
+                let by = self.place(instruction, source, Width::One, Access::Read)?;
+                let (value, count) = (self.get(to, width), self.get(by, Width::One));
+                let computed = alu::shift(shift, width, value, count, self.rflags);
+                self.put(to, width, computed.value);
+                self.set_status(STATUS, computed.flags);
+            }
+            Operation::DoubleShift(shift, count) => self.double_shift(instruction, shift, count)?,
             Operation::Bit(action) => self.bit(instruction, action)?,
+            Operation::BitCount(operation) => self.bit_count(instruction, operation)?,
             Operation::CompareExchange => self.compare_exchange(instruction)?,
-            Operation::CompareExchangePair => self.compare_exchange_pair(instruction)?,
+            Operation::CompareExchange8 => self.compare_exchange_8(instruction)?,
+            Operation::CompareExchange16 => self.compare_exchange_16(instruction)?,
+            Operation::Multiply(signedness) => self.multiply(instruction, signedness)?,
+            Operation::MultiplyTruncated(factor) => self.multiply_truncated(instruction, factor)?,
+            Operation::Divide(signedness) => self.divide(instruction, signedness)?,
+            Operation::MoveIf(condition) => {
+                // The source is read, and the upper half of a 32-bit destination cleared, in either case.
+                let from = self.place(instruction, source, width, Access::Read)?;
+                let to = self.place(instruction, destination, width, Access::Write)?;
+                let (new, old) = (self.get(from, width), self.get(to, width));
+                self.put(to, width, if alu::holds(condition, self.rflags) { new } else { old });
+            }
+            Operation::SetIf(condition) => {
+                let to = self.place(instruction, destination, width, Access::Write)?;
+                self.put(to, width, u64::from(alu::holds(condition, self.rflags)));
+            }
+            Operation::Touch => {
+                self.memory_operand(instruction, Width::One, Access::Read)?;
+            }
             Operation::ExchangeAdd => {
                 let to = self.place(instruction, destination, width, Access::Write)?;
                 let from = self.place(instruction, source, width, Access::Write)?;
@@ -99,6 +143,7 @@ impl<C: Cpu, M: GuestMemory + ?Sized, D: Mmio + Ports> Machine<'_, C, M, D> {
                 self.put(to, width, computed.value);
                 self.set_status(STATUS, computed.flags);
             }
+            Operation::Vector(moved) => self.vector(instruction, moved)?,
             Operation::Push => self.push(instruction)?,
             Operation::Pop => self.pop(instruction)?,
             Operation::String(action, repeat) => return self.string(instruction, action, repeat),
@@ -122,84 +167,5 @@ impl<C: Cpu, M: GuestMemory + ?Sized, D: Mmio + Ports> Machine<'_, C, M, D> {
         let left = self.place(instruction, instruction.destination, width, Access::Read)?;
         let right = self.place(instruction, instruction.source, width, Access::Read)?;
         Ok((self.get(left, width), self.get(right, width)))
-    }
-
-    /// Replaces the flags in `which` by those of `flags`.
-    pub(crate) fn set_status(&mut self, which: RFlags, flags: RFlags) {
-        let kept = self.rflags.bits() & !which.bits();
-        self.rflags = RFlags::from_bits_retain(kept | (flags & which).bits());
-        self.cpu.set_rflags(self.rflags);
-    }
-
-    /// BT, BTS, BTR, BTC. With a register as the bit offset, a memory operand is a bit string that reaches to
-    /// both sides of its address.
-    fn bit(&mut self, instruction: &Instruction, action: BitAction) -> Result<(), Exception> {
-        let width = instruction.width;
-        let bits = width.bytes() * 8;
-        let source = self.place(instruction, instruction.source, width, Access::Read)?;
-        let offset = self.get(source, width);
-        let access = if action == BitAction::Test { Access::Read } else { Access::Write };
-        let place = match (instruction.destination, instruction.source) {
-            (Operand::Memory, Operand::Register(_)) => {
-                // The signed bit offset in whole operands, rounded down, as a byte distance.
-                let distance = alu::sign_extend(width, offset).cast_signed() >> bits.trailing_zeros();
-                let distance = distance.cast_unsigned().wrapping_mul(width.bytes());
-                let address = effective_address(self.cpu, &instruction.memory, instruction.address_size)
-                    .wrapping_add(distance)
-                    & instruction.address_size.mask();
-                Place::Memory(self.span(instruction.memory.segment, address, width, access)?)
-            }
-            (destination, _) => self.place(instruction, destination, width, access)?,
-        };
-        let value = self.get(place, width);
-        let mask = 1 << (offset % bits);
-        match action {
-            BitAction::Test => {}
-            BitAction::Set => self.put(place, width, value | mask),
-            BitAction::Reset => self.put(place, width, value & !mask),
-            BitAction::Complement => self.put(place, width, value ^ mask),
-        }
-        let carry = if value & mask != 0 { RFlags::CARRY_FLAG } else { RFlags::empty() };
-        self.set_status(RFlags::CARRY_FLAG, carry);
-        Ok(())
-    }
-
-    /// CMPXCHG. Memory is written in either case, as the processor does.
-    fn compare_exchange(&mut self, instruction: &Instruction) -> Result<(), Exception> {
-        let width = instruction.width;
-        let to = self.place(instruction, instruction.destination, width, Access::Write)?;
-        let from = self.place(instruction, instruction.source, width, Access::Read)?;
-        let accumulator = register(self.cpu, Gpr::Rax, width);
-        let old = self.get(to, width);
-        if accumulator == old {
-            let new = self.get(from, width);
-            self.put(to, width, new);
-        } else {
-            if matches!(to, Place::Memory(_)) {
-                self.put(to, width, old);
-            }
-            set_register(self.cpu, Gpr::Rax, width, old);
-        }
-        self.set_status(STATUS, alu::subtract(width, accumulator, old, false).flags);
-        Ok(())
-    }
-
-    /// CMPXCHG8B: EDX:EAX with ECX:EBX; ZF alone changes.
-    fn compare_exchange_pair(&mut self, instruction: &Instruction) -> Result<(), Exception> {
-        let to = self.place(instruction, instruction.destination, Width::Eight, Access::Write)?;
-        let pair =
-            |cpu: &C, high, low| (register(cpu, high, Width::Four) << 32) | register(cpu, low, Width::Four);
-        let old = self.get(to, Width::Eight);
-        let equal = pair(self.cpu, Gpr::Rdx, Gpr::Rax) == old;
-        if equal {
-            let new = pair(self.cpu, Gpr::Rcx, Gpr::Rbx);
-            self.put(to, Width::Eight, new);
-        } else {
-            self.put(to, Width::Eight, old);
-            set_register(self.cpu, Gpr::Rax, Width::Four, old);
-            set_register(self.cpu, Gpr::Rdx, Width::Four, old >> 32);
-        }
-        self.set_status(RFlags::ZERO_FLAG, if equal { RFlags::ZERO_FLAG } else { RFlags::empty() });
-        Ok(())
     }
 }

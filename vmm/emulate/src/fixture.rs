@@ -1,7 +1,10 @@
 //! A processor, memory and a device for the tests of this crate.
 
 use crate::{Cpu, Emulated, Emulator, KnownTranslation, Mmio, PagingFeatures, Ports};
-use arch::{Cr0Flags, Cr4Flags, EferFlags, Gpa, Gpr, Port, RFlags, Segment, SegmentRegister, Width};
+use arch::{
+    Cr0Flags, Cr4Flags, EferFlags, Gpa, Gpr, Port, RFlags, Segment, SegmentRegister, VectorRegister,
+    VectorValue, Width, XCr0Flags,
+};
 use memory::{GuestMemory, MemoryMap, VecBlock};
 use std::collections::VecDeque;
 
@@ -23,6 +26,9 @@ pub(crate) const PAGE_TABLE: u64 = 0x4000;
 /// Present, writable, accessed, dirty.
 const KERNEL_PAGE: u64 = 0x63;
 
+/// What CR4 has for vector instructions.
+const VECTORS: Cr4Flags = Cr4Flags::OSFXSR.union(Cr4Flags::OSXSAVE);
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TestCpu {
     pub(crate) gprs: [u64; 16],
@@ -36,6 +42,8 @@ pub(crate) struct TestCpu {
     pub(crate) features: PagingFeatures,
     pub(crate) pdptes: Option<[u64; 4]>,
     pub(crate) pkru: u32,
+    pub(crate) xcr0: XCr0Flags,
+    pub(crate) vectors: [VectorValue; 32],
 }
 
 impl Cpu for TestCpu {
@@ -74,6 +82,15 @@ impl Cpu for TestCpu {
     }
     fn pdptes(&self) -> Option<[u64; 4]> {
         self.pdptes
+    }
+    fn xcr0(&self) -> XCr0Flags {
+        self.xcr0
+    }
+    fn vector(&self, register: VectorRegister) -> VectorValue {
+        self.vectors[register.index()]
+    }
+    fn set_vector(&mut self, register: VectorRegister, value: &VectorValue) {
+        self.vectors[register.index()] = *value;
     }
     fn pkru(&self) -> u32 {
         self.pkru
@@ -140,11 +157,15 @@ impl Rig {
                 segments: [data, code, data, data, data, data, Segment::unusable(), task],
                 cr0: Cr0Flags::empty(),
                 cr3: 0,
-                cr4: Cr4Flags::empty(),
+                cr4: VECTORS,
                 efer: EferFlags::empty(),
                 features: PagingFeatures { physical_address_bits: 40, gib_pages: true },
                 pdptes: None,
                 pkru: 0,
+                xcr0: XCr0Flags::all(),
+                vectors: core::array::from_fn(|register| {
+                    core::array::from_fn(|byte| u8::try_from((register * 64 + byte) % 251).expect("small"))
+                }),
             },
             memory,
             devices: TestDevices::default(),
@@ -175,7 +196,7 @@ impl Rig {
         let data = Segment { selector: 16, base: 0, limit: u32::MAX, access_rights: 0xc093 };
         let mut rig = Self::with(code, data);
         rig.cpu.cr0 = Cr0Flags::PROTECTED_MODE_ENABLE | Cr0Flags::PAGING | Cr0Flags::WRITE_PROTECT;
-        rig.cpu.cr4 = Cr4Flags::PHYSICAL_ADDRESS_EXTENSION;
+        rig.cpu.cr4 |= Cr4Flags::PHYSICAL_ADDRESS_EXTENSION;
         rig.cpu.efer =
             EferFlags::LONG_MODE_ENABLE | EferFlags::LONG_MODE_ACTIVE | EferFlags::NO_EXECUTE_ENABLE;
         rig.cpu.cr3 = 0x1000;

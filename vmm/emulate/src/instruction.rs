@@ -1,6 +1,6 @@
 //! A decoded instruction in the form that `execute` works on: small, copyable, and independent of the decoder.
 
-use arch::{Gpr, SegmentRegister, Width};
+use arch::{Gpr, SegmentRegister, VectorRegister, Width};
 
 /// Two-operand arithmetic and logic.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -22,6 +22,68 @@ pub(crate) enum Unary {
     Not,
     Negate,
 }
+
+/// Shifts and rotates.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Shift {
+    RotateLeft,
+    RotateRight,
+    /// RCL.
+    RotateLeftThroughCarry,
+    /// RCR.
+    RotateRightThroughCarry,
+    Left,
+    Right,
+    /// SAR.
+    ArithmeticRight,
+}
+
+/// SHLD and SHRD.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum DoubleShift {
+    Left,
+    Right,
+}
+
+/// How far a double shift goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Count {
+    /// By CL.
+    Cl,
+    Immediate(u8),
+}
+
+/// Bit counts and searches.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum BitCount {
+    /// BSF.
+    ScanForward,
+    /// BSR.
+    ScanReverse,
+    TrailingZeros,
+    LeadingZeros,
+    /// POPCNT.
+    Ones,
+}
+
+/// Whether operands of a multiplication or division are signed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Signedness {
+    Unsigned,
+    Signed,
+}
+
+/// What IMUL with a destination multiplies its source by.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Factor {
+    Destination,
+    Immediate(i32),
+}
+
+/// A condition on the flags, numbered as instruction encodings number it (SDM Vol. 2, "Instruction Formats and
+/// Encodings", "Encoding of Conditional Test (tttn) Field").
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Condition(pub(crate) u8);
 
 /// What BT and its kin do with the bit that they copy to CF.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -54,6 +116,51 @@ pub(crate) enum Repeat {
     WhileNotEqual,
 }
 
+/// Whether an address that is not a multiple of the operand's size is #GP.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Alignment {
+    /// It is.
+    Required,
+    /// It is not: any address will do.
+    Any,
+}
+
+/// How a vector instruction is encoded: what must be enabled for it, and what becomes of the part of a register above
+/// what it writes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum VectorEncoding {
+    /// SSE: the rest stays.
+    Legacy,
+    /// AVX: the rest is cleared.
+    Vex,
+    /// AVX-512: the rest is cleared.
+    Evex,
+}
+
+/// Which way a vector move goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum VectorDirection {
+    /// From memory; the bytes beside those that are read are cleared.
+    Load,
+    /// From memory; the bytes beside those that are read, in the low `bytes`, come from another register.
+    Merge { from: VectorRegister, bytes: u8 },
+    /// To memory.
+    Store,
+}
+
+/// A move between memory and a vector register.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct VectorMove {
+    pub(crate) encoding: VectorEncoding,
+    pub(crate) direction: VectorDirection,
+    pub(crate) register: VectorRegister,
+    /// The first byte in the register that is moved.
+    pub(crate) offset: u8,
+    /// How many bytes are: 2 to 64.
+    pub(crate) length: u8,
+    pub(crate) alignment: Alignment,
+}
+
 /// What an instruction does. Its operands are in [`Instruction`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Operation {
@@ -70,11 +177,33 @@ pub(crate) enum Operation {
     /// AND without the result.
     Test,
     Unary(Unary),
+    /// MOVBE.
+    MoveSwapped,
+    /// Destination := selector. Memory takes two bytes of it.
+    StoreSelector(SegmentRegister),
+    Shift(Shift),
+    DoubleShift(DoubleShift, Count),
     Bit(BitAction),
+    BitCount(BitCount),
     CompareExchange,
     /// CMPXCHG8B.
-    CompareExchangePair,
+    CompareExchange8,
+    /// CMPXCHG16B.
+    CompareExchange16,
     ExchangeAdd,
+    /// MUL, and IMUL with one operand: (R)DX:(R)AX := (R)AX * source.
+    Multiply(Signedness),
+    /// IMUL with a destination.
+    MultiplyTruncated(Factor),
+    /// DIV, IDIV: (R)AX := (R)DX:(R)AX / source.
+    Divide(Signedness),
+    /// CMOVcc.
+    MoveIf(Condition),
+    /// SETcc.
+    SetIf(Condition),
+    /// CLFLUSH and its kin: nothing but the checks of a read.
+    Touch,
+    Vector(VectorMove),
     /// Source to the stack.
     Push,
     /// The stack to destination.

@@ -34,6 +34,7 @@ mod segmentation;
 mod stack;
 mod string;
 mod walk;
+mod wide;
 
 #[cfg(test)]
 mod fixture;

@@ -4,7 +4,7 @@ use crate::access::{Machine, Span};
 use crate::context::Mode;
 use crate::instruction::{AddressSize, Instruction, MemoryOperand, Operand, RegisterOperand};
 use crate::{Access, Cpu, Mmio};
-use arch::{Exception, Gpr, Width};
+use arch::{Exception, Gpr, RFlags, Width};
 use memory::GuestMemory;
 
 /// An operand after every check that could fault: reading and writing it cannot.
@@ -101,6 +101,13 @@ impl<C: Cpu, M: GuestMemory + ?Sized, D: Mmio> Machine<'_, C, M, D> {
             }
             Place::Memory(span) => self.store(span, value),
         }
+    }
+
+    /// Replaces the flags in `which` by those of `flags`.
+    pub(crate) fn set_status(&mut self, which: RFlags, flags: RFlags) {
+        let kept = self.rflags.bits() & !which.bits();
+        self.rflags = RFlags::from_bits_retain(kept | (flags & which).bits());
+        self.cpu.set_rflags(self.rflags);
     }
 
     /// The size of the stack pointer.

@@ -3,8 +3,10 @@
 mod arithmetic;
 mod bits;
 mod fetching;
+mod integers;
 mod modes;
 mod moves;
 mod properties;
 mod stack;
 mod strings;
+mod vectors;

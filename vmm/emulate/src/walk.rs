@@ -115,6 +115,11 @@ impl Paging {
         self.cr0
     }
 
+    /// CR4 as it was read.
+    pub(crate) const fn cr4(&self) -> Cr4Flags {
+        self.cr4
+    }
+
     /// IA32_EFER as it was read.
     #[inline]
     pub(crate) const fn efer(&self) -> EferFlags {

@@ -5,7 +5,7 @@ use crate::lapic::LocalApic;
 use crate::{EptFault, MemoryAccess, Outcome, StopReason, Vcpu, VcpuBackend, Vm};
 use arch::{
     Cr0Flags, Cr4Flags, EferFlags, Exception, Gpa, Gpr, Nanos, PAGE_SIZE, Port, RFlags, Segment,
-    SegmentRegister, Tsc, Width,
+    SegmentRegister, Tsc, VectorRegister, VectorValue, Width, XCr0Flags,
 };
 use bus::Platform;
 use emulate::{Access, Cpu, Emulated, KnownTranslation, Mmio, PagingFeatures, Ports};
@@ -228,6 +228,18 @@ impl<B: VcpuBackend> Cpu for Registers<'_, B> {
 
     fn pdptes(&self) -> Option<[u64; 4]> {
         Some(self.backend.pdptes())
+    }
+
+    fn xcr0(&self) -> XCr0Flags {
+        XCr0Flags::from_bits_retain(self.backend.xcr0())
+    }
+
+    fn vector(&self, register: VectorRegister) -> VectorValue {
+        self.backend.vector(register)
+    }
+
+    fn set_vector(&mut self, register: VectorRegister, value: &VectorValue) {
+        self.backend.set_vector(register, value);
     }
 
     fn pkru(&self) -> u32 {

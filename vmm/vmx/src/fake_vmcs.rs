@@ -2,7 +2,7 @@
 
 use crate::field::{Field, FieldWidth, Guest};
 use crate::{ApicMode, ExtendedLayout, InterruptSupport, LiveRegisters, VmcsAccess, Window};
-use arch::{Gprs, Msr, Tsc, Vector};
+use arch::{Gprs, Msr, Tsc, Vector, VectorRegister, VectorValue};
 use std::cell::Cell;
 use std::collections::BTreeMap;
 
@@ -21,6 +21,7 @@ pub(crate) struct FakeVmcs {
     pub(crate) dr6: u64,
     pub(crate) live: LiveRegisters,
     pub(crate) extended: Vec<u8>,
+    pub(crate) vectors: [VectorValue; 32],
     /// The virtual-APIC page.
     pub(crate) page: BTreeMap<u16, u32>,
     pub(crate) apic_mode: ApicMode,
@@ -42,6 +43,7 @@ impl Default for FakeVmcs {
             dr6: 0xffff_0ff0,
             live: LiveRegisters::default(),
             extended: vec![0; LAYOUT.bytes],
+            vectors: [[0; 64]; 32],
             page: BTreeMap::new(),
             apic_mode: ApicMode::Software,
             support: InterruptSupport::Posted,
@@ -143,6 +145,14 @@ impl VmcsAccess for FakeVmcs {
 
     fn set_live_registers(&mut self, registers: &LiveRegisters) {
         self.live = *registers;
+    }
+
+    fn vector(&self, register: VectorRegister) -> VectorValue {
+        self.vectors[register.index()]
+    }
+
+    fn set_vector(&mut self, register: VectorRegister, value: &VectorValue) {
+        self.vectors[register.index()] = *value;
     }
 
     fn extended_layout(&self) -> ExtendedLayout {

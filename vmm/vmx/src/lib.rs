@@ -21,5 +21,5 @@ mod vmx_backend;
 pub use control_bits::{Entry, Exit, PinBased, ProcessorBased, Secondary};
 pub use controls::{ApicMode, Capabilities, ControlMissing, Controls, ExecutionControls};
 pub use decode::decode;
-pub use vmm::{ExtendedLayout, Inbox, InterruptSupport, PostedDescriptor};
+pub use vmm::{ExtendedLayout, Inbox, InterruptSupport, PostedDescriptor, VectorPlaces};
 pub use vmx_backend::{LiveRegisters, VmcsAccess, VmxBackend, Window};

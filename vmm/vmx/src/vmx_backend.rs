@@ -10,6 +10,7 @@ use crate::field::{self, Field, FieldWidth, Guest};
 use crate::{ApicMode, Controls, Secondary, decode};
 use arch::{
     Cr0Flags, Cr4Flags, EferFlags, Exception, Gprs, Msr, RFlags, Segment, SegmentRegister, Tsc, Vector,
+    VectorRegister, VectorValue,
 };
 use vmm::lapic::VectorSet;
 use vmm::{
@@ -86,6 +87,10 @@ pub trait VmcsAccess {
     fn set_xcr0(&mut self, value: u64);
     /// The guest's PKRU, which stays in the register; asked for only while the guest's CR4.PKE is set.
     fn pkru(&self) -> u32;
+    /// A vector register of the guest, which stays in the processor.
+    fn vector(&self, register: VectorRegister) -> VectorValue;
+    /// Sets a vector register of the guest; parts that the processor does not have are ignored.
+    fn set_vector(&mut self, register: VectorRegister, value: &VectorValue);
     /// Reads a register that stays in the processor across exits (STAR and the like).
     fn read_msr(&self, msr: Msr) -> Option<u64>;
     /// Writes one of STAR, LSTAR, CSTAR, FMASK and TSC_AUX, which stay in the processor across exits. The caller has checked
@@ -363,6 +368,14 @@ impl<V: VmcsAccess> VcpuBackend for VmxBackend<V> {
 
     fn pkru(&self) -> u32 {
         self.vmcs.pkru()
+    }
+
+    fn vector(&self, register: VectorRegister) -> VectorValue {
+        self.vmcs.vector(register)
+    }
+
+    fn set_vector(&mut self, register: VectorRegister, value: &VectorValue) {
+        self.vmcs.set_vector(register, value);
     }
 
     fn set_pdptes(&mut self, entries: [u64; 4]) {

@@ -7,7 +7,7 @@ use crate::memory::frames::Order;
 use crate::memory::{FrameBlock, OutOfFrames};
 use crate::{msr, percpu, shootdown};
 use spin::Once;
-use vmx::{Capabilities, ControlMissing, Controls, Secondary};
+use vmx::{Capabilities, ControlMissing, Controls, Secondary, VectorPlaces};
 use x86_64::registers::control::{Cr0, Cr0Flags, Cr4, Cr4Flags};
 
 /// Why VMX could not be used.
@@ -72,6 +72,8 @@ pub struct VmxCpu {
     xsave_mask: u64,
     /// The size of an XSAVE area with them in standard format, in bytes.
     xsave_bytes: usize,
+    /// Where vector registers are in such an area.
+    vector_places: VectorPlaces,
     /// HPA of the VMCS that is loaded, 0 for none.
     pub(super) current: u64,
     /// This CPU's number.
@@ -128,6 +130,7 @@ impl VmxCpu {
             controls,
             xsave_mask,
             xsave_bytes: area_bytes(xsave_mask),
+            vector_places: VectorPlaces::new(xsave_mask, component_offset),
             current: 0,
             index: percpu::current().index,
             invalidations,
@@ -151,6 +154,11 @@ impl VmxCpu {
         self.xsave_bytes
     }
 
+    /// Where vector registers are in such an area.
+    pub(super) const fn vector_places(&self) -> VectorPlaces {
+        self.vector_places
+    }
+
     /// The XSAVE state components that guests may use; 0 without XSAVE.
     pub const fn xsave_mask(&self) -> u64 {
         self.xsave_mask
@@ -169,6 +177,11 @@ fn area_bytes(components: u64) -> usize {
     let bytes = extended.fold(FIXED_BYTES, u32::max);
     // The components that are switched end below 4 KiB, the size of the area.
     usize::try_from(u64::from(bytes).min(arch::PAGE_SIZE)).unwrap_or(FIXED_BYTES as usize)
+}
+
+/// Where `component` begins in such an area.
+fn component_offset(component: u32) -> usize {
+    usize::try_from(crate::cpu::cpuid(0xd, component).ebx).unwrap_or(0)
 }
 
 /// Components that are saved and restored for guests: x87, SSE, AVX, AVX-512, PKRU.

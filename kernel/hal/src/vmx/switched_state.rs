@@ -9,10 +9,10 @@ use super::operation::VmxCpu;
 use crate::memory::frames::Order;
 use crate::memory::{FrameBlock, OutOfFrames};
 use crate::msr;
-use arch::Msr;
+use arch::{Msr, VectorRegister, VectorValue};
 use core::arch::asm;
 use memory::Block;
-use vmx::{ExtendedLayout, LiveRegisters};
+use vmx::{ExtendedLayout, LiveRegisters, VectorPlaces};
 
 /// MSRs that the VMCS does not switch and that guests write with an exit: what they hold is known.
 const MSRS: [Msr; 4] = [Msr::STAR, Msr::LSTAR, Msr::CSTAR, Msr::FMASK];
@@ -61,6 +61,7 @@ pub(super) struct SwitchedState {
     area: FrameBlock,
     xsave_mask: u64,
     xsave_bytes: usize,
+    vector_places: VectorPlaces,
     rdtscp: bool,
     pub(super) xcr0: u64,
     /// By [`MSRS`], also while they are in the registers.
@@ -88,6 +89,7 @@ impl SwitchedState {
             area,
             xsave_mask: cpu.xsave_mask(),
             xsave_bytes: cpu.xsave_bytes(),
+            vector_places: cpu.vector_places(),
             rdtscp,
             xcr0: 1,
             msrs: [0; MSRS.len()],
@@ -199,6 +201,41 @@ impl SwitchedState {
         self.area.copy_in(0, area);
         self.xcr0 = xcr0;
         self.install_vectors(xcr0);
+    }
+
+    /// A vector register of the loaded guest, whose XCR0 is `xcr0`.
+    pub(super) fn vector(&self, xcr0: u64, register: VectorRegister) -> VectorValue {
+        self.capture_vectors(xcr0);
+        if self.xsave_mask != 0 && xcr0 != self.xsave_mask {
+            write_xcr0(xcr0);
+        }
+        let mut value = [0; 64];
+        for part in self.vector_places.parts(register) {
+            if let Some(bytes) = value.get_mut(part.bytes) {
+                self.area.copy_out(part.at as u64, bytes);
+            }
+        }
+        value
+    }
+
+    /// Sets a vector register of the loaded guest, whose XCR0 is `xcr0`.
+    pub(super) fn set_vector(&mut self, xcr0: u64, register: VectorRegister, value: &VectorValue) {
+        self.capture_vectors(xcr0);
+        for part in self.vector_places.parts(register) {
+            if let Some(bytes) = value.get(part.bytes) {
+                self.area.copy_in(part.at as u64, bytes);
+            }
+        }
+        if self.xsave_mask != 0 {
+            // A component that was in its initial state is not in it any more.
+            let mut in_use = [0; 8];
+            self.area.copy_out(XSTATE_BV as u64, &mut in_use);
+            let in_use = u64::from_le_bytes(in_use) | self.vector_places.components();
+            self.area.copy_in(XSTATE_BV as u64, &in_use.to_le_bytes());
+        }
+        self.xcr0 = xcr0;
+        // XCR0 has all components on since the state was captured.
+        self.install_vectors(self.xsave_mask);
     }
 
     /// The registers of the loaded guest that nothing else shows.

@@ -11,7 +11,7 @@ use super::vpid::Vpid;
 use crate::memory::FrameBlock;
 use crate::{cpu, interrupts, msr, percpu};
 use alloc::sync::Arc;
-use arch::{Gprs, Msr, Tsc, Vector};
+use arch::{Gprs, Msr, Tsc, Vector, VectorRegister, VectorValue};
 use vmx::field::{self, Field, FieldWidth, Guest, Sensitive};
 use vmx::{
     ApicMode, Controls, Entry, ExtendedLayout, Inbox, InterruptSupport, LiveRegisters, ProcessorBased,
@@ -364,6 +364,16 @@ impl VmcsAccess for Vmcs {
         if self.has_xsave && self.is_loaded() {
             switched_state::write_xcr0(value);
         }
+    }
+
+    fn vector(&self, register: VectorRegister) -> VectorValue {
+        debug_assert!(self.is_loaded(), "the guest's registers are in the processor");
+        self.state.vector(self.xcr0, register)
+    }
+
+    fn set_vector(&mut self, register: VectorRegister, value: &VectorValue) {
+        debug_assert!(self.is_loaded(), "the guest's registers are in the processor");
+        self.state.set_vector(self.xcr0, register, value);
     }
 
     fn pkru(&self) -> u32 {

@@ -14,13 +14,14 @@ mod virtual_apic;
 use crate::Step;
 use arch::{
     Cr0Flags, Cr4Flags, EferFlags, Exception, Gpr, Gprs, Msr, RFlags, Segment, SegmentRegister, Tsc, Vector,
+    VectorRegister, VectorValue,
 };
 use std::collections::VecDeque;
 use virtual_apic::VirtualApic;
 use vmm::lapic::VectorSet;
 use vmm::{
     ApicRegisters, CpuState, Event, EventKind, ExtendedLayout, ExtendedState, InterruptSupport,
-    Interruptibility, PendingEvent, VcpuBackend, VmExit,
+    Interruptibility, PendingEvent, VcpuBackend, VectorPlaces, VmExit,
 };
 
 /// Where the handlers of the simulated guest begin.
@@ -31,6 +32,14 @@ const STUCK_ENTRIES: u32 = 10_000;
 const LAYOUT: ExtendedLayout = ExtendedLayout { components: 0x2e7, bytes: PKRU + 8 };
 /// Where PKRU is in the XSAVE area.
 const PKRU: usize = 2688;
+/// Where Intel's processors have the other vector state.
+const fn component_offset(component: u32) -> usize {
+    match component {
+        2 => 576,
+        6 => 1152,
+        _ => 1664,
+    }
+}
 /// DR6: single step.
 const DR6_SINGLE_STEP: u64 = 1 << 14;
 
@@ -326,6 +335,22 @@ impl VcpuBackend for ScriptedBackend {
     fn pkru(&self) -> u32 {
         let bytes = core::array::from_fn(|index| self.extended.area[PKRU + index]);
         u32::from_le_bytes(bytes)
+    }
+
+    fn vector(&self, register: VectorRegister) -> VectorValue {
+        let mut value = [0; 64];
+        for part in VectorPlaces::new(LAYOUT.components, component_offset).parts(register) {
+            let at = part.at..part.at + part.bytes.len();
+            value[part.bytes].copy_from_slice(&self.extended.area[at]);
+        }
+        value
+    }
+
+    fn set_vector(&mut self, register: VectorRegister, value: &VectorValue) {
+        for part in VectorPlaces::new(LAYOUT.components, component_offset).parts(register) {
+            let at = part.at..part.at + part.bytes.len();
+            self.extended.area[at].copy_from_slice(&value[part.bytes]);
+        }
     }
 
     fn set_pdptes(&mut self, entries: [u64; 4]) {

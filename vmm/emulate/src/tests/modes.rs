@@ -40,13 +40,21 @@ fn a_16_bit_rep_counts_cx_and_keeps_upper_bits() {
 }
 
 #[test]
-fn next_rip_wraps_in_its_code_size() {
+fn the_instruction_pointer_leaves_a_16_bit_segment_into_its_limit() {
     let mut rig = Rig::real();
     rig.cpu.rip = 0xfffe;
     rig.set(Gpr::Rdi, DATA);
     assert_eq!(rig.run(&[0x90, 0xaa][1..]), Emulated::Done { next_rip: 0xffff }); // stosb
     rig.cpu.rip = 0xffff;
-    assert_eq!(rig.run(&[0xaa]), Emulated::Done { next_rip: 0 });
+    assert_eq!(rig.run(&[0xaa]), Emulated::Done { next_rip: 0x1_0000 });
+    rig.cpu.rip = 0x1_0000;
+    assert_eq!(rig.step(), GP, "past the limit");
+    rig.cpu.rip = 0xffff;
+    assert_eq!(rig.run(&[0x89]), GP, "the second byte is past it");
+    let mut rig = Rig::protected();
+    rig.cpu.rip = 0x1_0000;
+    rig.set(Gpr::Rdi, DATA);
+    assert_eq!(rig.run(&[0xaa]), Emulated::Done { next_rip: 0x1_0001 });
 }
 
 #[test]

@@ -227,11 +227,10 @@ fn the_upper_half_is_reached() {
 #[test]
 fn unemulated_instructions_are_handed_back_whole() {
     for code in [
-        &[0x0f, 0x11, 0x07][..],       // movups [rdi], xmm0
-        &[0xf2, 0x0f, 0x11, 0x07][..], // movsd [rdi], xmm0
-        &[0x0f, 0x20, 0xc0][..],       // mov rax, cr0
-        &[0x8c, 0x1f][..],             // mov [rdi], ds
-        &[0x0f, 0xa2][..],             // cpuid
+        &[0x0f, 0x58, 0x07][..], // addps xmm0, [rdi]
+        &[0x0f, 0x6f, 0x07][..], // movq mm0, [rdi]
+        &[0x0f, 0x20, 0xc0][..], // mov rax, cr0
+        &[0x0f, 0xa2][..],       // cpuid
     ] {
         let mut rig = device();
         let before = rig.cpu.clone();
