@@ -143,5 +143,9 @@ pub const LOW_RAM_END: Gpa = ECAM_BASE;
 pub const PCI_WINDOW: Gpa = Gpa::new(0xc000_0000);
 /// End of that window.
 pub const PCI_WINDOW_END: Gpa = Gpa::new(0xfec0_0000);
+/// First address of the scratch device, in machines that have test devices.
+pub const SCRATCH_BASE: Gpa = Gpa::new(0xfef0_0000);
+/// Length of the scratch device, in bytes.
+pub const SCRATCH_BYTES: u64 = 0x4000;
 /// First address of every local APIC's register window.
 pub const LOCAL_APIC_BASE: Gpa = Gpa::new(0xfee0_0000);

@@ -25,6 +25,7 @@ mod pic;
 mod pit;
 mod reset_control;
 mod rtc;
+mod scratch;
 mod uart;
 
 /// Where the devices are; shared with the builder of the firmware tables.
@@ -46,4 +47,5 @@ pub use pic::{Chip, PicPair, PicPairState};
 pub use pit::{Pit, PitState};
 pub use reset_control::{ResetControl, ResetControlState, Trigger};
 pub use rtc::{MemorySizes, Rtc, RtcState};
+pub use scratch::{Scratch, ScratchState};
 pub use uart::{Uart, UartState};

@@ -10,6 +10,8 @@ const IOAPIC: u64 = layout::IOAPIC_BASE.get();
 const IOAPIC_LAST: u64 = IOAPIC + layout::IOAPIC_BYTES - 1;
 const HPET: u64 = layout::HPET_BASE.get();
 const HPET_LAST: u64 = HPET + layout::HPET_BYTES - 1;
+const SCRATCH: u64 = layout::SCRATCH_BASE.get();
+const SCRATCH_LAST: u64 = SCRATCH + layout::SCRATCH_BYTES - 1;
 
 impl Pc {
     #[inline]
@@ -17,6 +19,10 @@ impl Pc {
         match address {
             IOAPIC..=IOAPIC_LAST => self.ioapic.read(address - IOAPIC, width),
             HPET..=HPET_LAST => self.read_hpet(address - HPET, width, now),
+            SCRATCH..=SCRATCH_LAST => match &self.scratch {
+                Some(scratch) => scratch.read(address - SCRATCH, width),
+                None => width.mask(),
+            },
             _ => self.read_pci_memory(Gpa::new(address), width, now),
         }
     }
@@ -29,6 +35,11 @@ impl Pc {
                 self.notice_ioapic();
             }
             HPET..=HPET_LAST => self.write_hpet(address - HPET, width, value, now),
+            SCRATCH..=SCRATCH_LAST => {
+                if let Some(scratch) = &mut self.scratch {
+                    scratch.write(address - SCRATCH, width, value);
+                }
+            }
             _ => self.write_pci_memory(Gpa::new(address), width, value, now),
         }
     }

@@ -31,6 +31,7 @@ use crate::pic::{PicPair, PicPairState};
 use crate::pit::{Pit, PitState};
 use crate::reset_control::{ResetControl, ResetControlState};
 use crate::rtc::{MemorySizes, Rtc, RtcState};
+use crate::scratch::{Scratch, ScratchState};
 use crate::uart::{Uart, UartState};
 
 /// What a PC is made from.
@@ -76,6 +77,7 @@ pub struct PcState {
     debug_ports: DebugPortsState,
     pci: PciHostState,
     fw_cfg: Option<FwCfgState>,
+    scratch: Option<ScratchState>,
     power_request: Option<PowerRequest>,
 }
 
@@ -111,6 +113,7 @@ pub struct Pc {
     debug_ports: DebugPorts,
     pci: PciHost,
     fw_cfg: Option<FwCfg>,
+    scratch: Option<Scratch>,
 
     lines: IrqBank,
     /// The levels that the controllers have seen.
@@ -128,6 +131,10 @@ impl Pc {
     /// A PC at power-on, at machine time zero.
     pub fn new(config: PcConfig) -> Self {
         let lines = IrqBank::new();
+        let scratch = match config.test_devices {
+            TestDevices::Present => Some(Scratch::new()),
+            TestDevices::Absent => None,
+        };
         let timer_width = if PM_TIMER_IS_32_BIT { TimerWidth::Bits32 } else { TimerWidth::Bits24 };
         Self {
             uart: Uart::new(config.console, lines.line(COM1_IRQ)),
@@ -142,6 +149,7 @@ impl Pc {
             debug_ports: DebugPorts::new(config.debug_exit, config.debug_console),
             pci: pci_bus::bus(&lines, config.test_devices),
             fw_cfg: config.fw_cfg,
+            scratch,
             lines,
             carried: 0,
             deadlines: [Nanos::NEVER; Timer::ALL.len()],
@@ -198,6 +206,9 @@ impl Pc {
         if let Some(fw_cfg) = &mut self.fw_cfg {
             fw_cfg.reset();
         }
+        if let Some(scratch) = &mut self.scratch {
+            scratch.reset();
+        }
         let _moved = self.lines.take_changes();
         let driven = self.lines.levels();
         let level = self.wired(driven);
@@ -223,6 +234,7 @@ impl Pc {
             debug_ports: self.debug_ports.save(),
             pci: self.pci.save(),
             fw_cfg: self.fw_cfg.as_ref().map(FwCfg::save),
+            scratch: self.scratch.as_ref().map(Scratch::save),
             power_request: self.power_request,
         }
     }
@@ -240,6 +252,9 @@ impl Pc {
         self.pci.restore(&state.pci);
         if let (Some(fw_cfg), Some(state)) = (&mut self.fw_cfg, &state.fw_cfg) {
             fw_cfg.restore(state);
+        }
+        if let (Some(scratch), Some(state)) = (&mut self.scratch, &state.scratch) {
+            scratch.restore(state);
         }
         // The controllers were saved with the lines as they are now: they have seen these levels.
         let _seen = self.lines.take_changes();

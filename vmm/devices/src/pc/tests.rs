@@ -14,6 +14,10 @@ type Ask = fn(&mut Pc);
 const MEMORY: MemorySizes = MemorySizes { below_4g: 256 << 20, above_4g: 0 };
 
 fn pc() -> (Pc, PipeEnd) {
+    pc_with(TestDevices::Present)
+}
+
+fn pc_with(test_devices: TestDevices) -> (Pc, PipeEnd) {
     let (terminal, console) = Pipe::ends();
     let mut map = memory::MemoryMap::new();
     map.add(Gpa::new(0), memory::VecBlock::new(0x1_0000)).expect("the first region");
@@ -23,7 +27,7 @@ fn pc() -> (Pc, PipeEnd) {
         wall_clock_unix_s: 1_795_210_162,
         memory: MEMORY,
         debug_exit: DebugExit::Present,
-        test_devices: TestDevices::Present,
+        test_devices,
         fw_cfg,
         debug_console: DebugConsole::OnConsole,
     });
@@ -676,4 +680,20 @@ proptest! {
         }
         prop_assert_eq!(original.save(), copy.save());
     }
+}
+
+#[test]
+fn the_scratch_device_is_there_if_asked_for_and_is_saved() {
+    let (gpa, now) = (layout::SCRATCH_BASE + 0x10, T0);
+    let (mut plain, _console) = pc_with(TestDevices::Absent);
+    plain.mmio_write(gpa, Width::Four, 5, now);
+    assert_eq!(plain.mmio_read(gpa, Width::Four, now), 0xffff_ffff);
+    let (mut pc, _terminal) = pc();
+    pc.mmio_write(gpa, Width::Four, 5, now);
+    assert_eq!(pc.mmio_read(gpa, Width::Eight, now), 5);
+    let state = pc.save();
+    pc.reset(now);
+    assert_eq!(pc.mmio_read(gpa, Width::Four, now), 0);
+    pc.restore(&state);
+    assert_eq!(pc.mmio_read(gpa, Width::Four, now), 5);
 }
