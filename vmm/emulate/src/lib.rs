@@ -7,12 +7,17 @@
 //! The way of an instruction: [`Paging`] walks the guest's page tables, `fetch` reads the bytes through CS,
 //! `decode` turns them into the small [`instruction`] form (kept by `cache`), `execute` carries it out over
 //! `operand`, `string`, `stack` and `alu`, with each memory operand going through `segmentation` (limits,
-//! rights, canonical form) and `access` (page walk, then RAM or device). Registers are changed last, so that a
-//! fault leaves them alone; only a REP instruction keeps the iterations it has done.
+//! rights, canonical form) and `access` (page walk, then RAM or device), those of 16 bytes and more through `wide`.
+//! Registers are changed last, so that a fault leaves them alone; only a REP instruction keeps the iterations it
+//! has done.
 //!
-//! Not modelled: x87, MMX, SSE and AVX moves, far transfers, and control flow; such an instruction comes back as
-//! [`Emulated::Unsupported`]. A LOCK prefix does not make an access to RAM atomic against other processors of
-//! the guest: an instruction comes here for a device access, and devices are accessed one at a time.
+//! Emulated is what has an operand in memory and is used on devices: moves of all kinds, MOVBE, selectors to
+//! memory, arithmetic, logic, shifts, products and quotients, bits, conditions, exchanges, PUSH and POP, string
+//! instructions with and without ports, cache-line flushes, and moves of SSE, AVX and AVX-512 registers without masks.
+//! Not modelled: x87, MMX, vector instructions that compute, loads of segment registers, far transfers, control flow,
+//! data breakpoints; such an instruction comes back as [`Emulated::Unsupported`]. A LOCK prefix does not make an
+//! access to RAM atomic against other processors of the guest: an instruction comes here for a device access, and
+//! devices are accessed one at a time.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 #![warn(clippy::wildcard_enum_match_arm)]

@@ -173,6 +173,7 @@ boot_gdt:
 testkit_tss_descriptor:
     .quad 0                         // 0x38: task state, written by who needs it
     .quad 0
+    .quad 0x00affb000000ffff        // 0x48: 64-bit code, ring 3
 boot_gdt_end:
 boot_gdt_pointer:
     .short boot_gdt_end - boot_gdt - 1

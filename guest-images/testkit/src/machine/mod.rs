@@ -15,4 +15,5 @@ pub(crate) mod physical;
 pub(crate) mod provoke;
 pub(crate) mod startup;
 pub(crate) mod trap;
+pub(crate) mod trial;
 pub(crate) mod window;

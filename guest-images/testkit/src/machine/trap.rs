@@ -9,7 +9,7 @@ use core::arch::{asm, global_asm};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use super::call::Call;
-use super::percpu;
+use super::{percpu, trial};
 use crate::apic;
 
 /// An exception as the handler saw it.
@@ -99,15 +99,15 @@ pub(crate) fn on_flush(hook: fn()) {
 
 /// What the stubs leave on the stack.
 #[repr(C)]
-struct Frame {
-    registers: [u64; 15],
-    vector: u64,
-    error: u64,
-    rip: u64,
-    cs: u64,
-    rflags: u64,
-    rsp: u64,
-    ss: u64,
+pub(super) struct Frame {
+    pub(super) registers: [u64; 15],
+    pub(super) vector: u64,
+    pub(super) error: u64,
+    pub(super) rip: u64,
+    pub(super) cs: u64,
+    pub(super) rflags: u64,
+    pub(super) rsp: u64,
+    pub(super) ss: u64,
 }
 
 global_asm!(
@@ -196,6 +196,9 @@ extern "C" fn handle_trap(frame: &mut Frame) {
         }
         return;
     }
+    if trial::ends(frame) {
+        return;
+    }
     let cpu = percpu::this();
     if frame.vector == DEBUG && DEBUG_IGNORED.load(Relaxed) {
         frame.rflags &= !RFLAGS_TF;
@@ -270,6 +273,17 @@ pub(crate) fn install() {
 /// Has the exception `vector` use the first stack of the task state, on every CPU.
 pub(crate) fn use_interrupt_stack(vector: usize) {
     const FIRST_STACK: u64 = 1 << 32;
+    change_gate(vector, FIRST_STACK);
+}
+
+/// Lets ring 3 raise `vector` by an instruction.
+pub(super) fn allow_from_ring_3(vector: usize) {
+    const RING_3: u64 = 3 << 45;
+    change_gate(vector, RING_3);
+}
+
+/// Sets `bits` in the low half of the gate of `vector`.
+fn change_gate(vector: usize, bits: u64) {
     let table: *mut Gate = IDT.0.get().cast();
     assert!(vector < 256, "no vector");
     // SAFETY: in bounds.
@@ -277,7 +291,7 @@ pub(crate) fn use_interrupt_stack(vector: usize) {
     // SAFETY: the gate was written by `install`; the CPU only reads it.
     let Gate { low, high } = unsafe { gate.read_volatile() };
     // SAFETY: no exception of `vector` is under way.
-    unsafe { gate.write_volatile(Gate { low: low | FIRST_STACK, high }) };
+    unsafe { gate.write_volatile(Gate { low: low | bits, high }) };
 }
 
 /// Has debug exceptions outside of probes do nothing but clear the trap flag.

@@ -2,6 +2,7 @@
 
 mod bench;
 mod cpuid;
+mod emulate_diff;
 mod enemies;
 mod exceptions;
 mod heartbeat;
@@ -99,6 +100,7 @@ pub(crate) const ALL: &[Program] = &[
     Program::new("self-ipi", interrupts::self_ipi),
     Program::new("task-priority", interrupts::task_priority),
     Program::new("sti-blocking", interrupts::sti_blocking),
+    Program::new("emulate-diff", emulate_diff::emulate_diff),
     Program::new("unknown-msr", hostile::unknown_msr),
     Program::new("unknown-port", hostile::unknown_port),
     Program::new("unknown-mmio", hostile::unknown_mmio),

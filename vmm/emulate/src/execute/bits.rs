@@ -55,11 +55,11 @@ impl<C: Cpu, M: GuestMemory + ?Sized, D: Mmio> Machine<'_, C, M, D> {
         let to = self.place(instruction, instruction.destination, width, Access::Write)?;
         let value = self.get(from, width);
         match alu::bit_count(operation, width, value) {
-            Ok(computed) => {
+            Some(computed) => {
                 self.put(to, width, computed.value);
                 self.set_status(STATUS, computed.flags);
             }
-            Err(flags) => self.set_status(STATUS, flags),
+            None => self.set_status(RFlags::ZERO_FLAG, RFlags::ZERO_FLAG),
         }
         Ok(())
     }
