@@ -32,6 +32,7 @@ pub(super) const CASES: &[Case] = &[
         run: |lab| several(lab, "four-unposted", 2, Processor::WithoutPostedInterrupts),
     },
     Case { name: "testkit::four_vcpus_on_a_host_without_x2apic", run: without_x2apic },
+    Case { name: "testkit::emulated_instructions_agree", run: emulated_instructions },
     Case { name: "testkit::sixty_four_vcpus_on_two_cores", run: sixty_four },
 ];
 
@@ -72,6 +73,20 @@ fn without_x2apic(lab: &Lab) -> Result<()> {
 /// As many as there can be.
 fn sixty_four(lab: &Lab) -> Result<()> {
     passes(on(lab, 2, Processor::Complete), "sixty-four", 64, &["smp-start", "cpuid-topology"])
+}
+
+/// Random instructions that the processor executes, and the same ones emulated. `emulate-diff` of the test image takes
+/// other seeds and more cases on its command line.
+fn emulated_instructions(lab: &Lab) -> Result<()> {
+    let configuration = "[[vm]]\nname = \"testkit\"\nmemory_mib = 16\nkernel = \"testkit\"\nboot = \"pvh\"\n\
+         cmdline = \"test=emulate-diff count=20000\"\nconsole = true\ntest_devices = true\n";
+    let archive = archive(configuration, &["testkit"])?.to_tar()?;
+    boot("testkit-emulate-diff", lab.usual(), &archive, |machine| {
+        let verdicts = ["on memory and a device, 0 differ", "FAIL", "stopped: ", "memory alone"];
+        let (index, text) = machine.serial.wait_for_any(&verdicts, SHORT)?;
+        anyhow::ensure!(index == 0, "emulate-diff: {text}{}", machine.serial.wait_for("\n", SHORT)?);
+        Ok(())
+    })
 }
 
 fn on(lab: &Lab, cpus: u32, processor: Processor) -> Setup {

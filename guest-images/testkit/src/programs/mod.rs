@@ -100,7 +100,6 @@ pub(crate) const ALL: &[Program] = &[
     Program::new("self-ipi", interrupts::self_ipi),
     Program::new("task-priority", interrupts::task_priority),
     Program::new("sti-blocking", interrupts::sti_blocking),
-    Program::new("emulate-diff", emulate_diff::emulate_diff),
     Program::new("unknown-msr", hostile::unknown_msr),
     Program::new("unknown-port", hostile::unknown_port),
     Program::new("unknown-mmio", hostile::unknown_mmio),
@@ -122,6 +121,8 @@ pub(crate) const ALL: &[Program] = &[
     Program::smp("ipis", bench::ipis),
     Program::smp("switches", switches::switches),
     Program::new("neighbour", neighbour::neighbour),
+    // Behind the others: it leaves segments, control registers and page tables changed.
+    Program::new("emulate-diff", emulate_diff::emulate_diff),
     Program::unending("heartbeat", heartbeat::heartbeat),
     Program::unending("triple-fault", hostile::triple_fault),
     Program::unending("unmapped-jump", hostile::unmapped_jump),
