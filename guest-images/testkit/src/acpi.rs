@@ -35,7 +35,7 @@ pub(crate) fn for_each_cpu(rsdp: u64, mut found: impl FnMut(u32)) {
 }
 
 /// Physical address of the table with `signature`, looked up in the XSDT or, before ACPI 2.0, in the RSDT.
-fn table(rsdp: u64, signature: [u8; 4]) -> Option<u64> {
+pub(crate) fn table(rsdp: u64, signature: [u8; 4]) -> Option<u64> {
     let revision = read_u8(rsdp + 15);
     let xsdt = if revision >= 2 { Some(read_u64(rsdp + 24)).filter(|&at| at != 0) } else { None };
     let (root, width) = match xsdt {

@@ -23,11 +23,12 @@ const SPURIOUS: u16 = 0xf0;
 const LOGICAL_DESTINATION: u16 = 0xd0;
 const DESTINATION_FORMAT: u16 = 0xe0;
 pub(crate) const ICR_LOW: u16 = 0x300;
-pub(super) const ICR_HIGH: u16 = 0x310;
+pub(crate) const ICR_HIGH: u16 = 0x310;
 const LVT_TIMER: u16 = 0x320;
-pub(super) const LVT_LINT0: u16 = 0x350;
+pub(crate) const LVT_LINT0: u16 = 0x350;
 const INITIAL_COUNT: u16 = 0x380;
 const CURRENT_COUNT: u16 = 0x390;
+const ERROR_STATUS: u16 = 0x280;
 const DIVIDE: u16 = 0x3e0;
 
 pub(crate) const MASKED: u32 = 1 << 16;
@@ -87,6 +88,26 @@ pub(crate) fn start() {
     write(LVT_LINT0, MASKED);
 }
 
+/// Ends the interrupt in service that has the highest priority.
+pub(crate) fn end_of_interrupt() {
+    write(EOI, 0);
+}
+
+/// Brings this CPU's local APIC to rest: on, every entry of the local vector table masked, no error.
+pub(crate) fn quiet() {
+    write(SPURIOUS, SOFTWARE_ENABLED | u32::from(SPURIOUS_VECTOR));
+    write(INITIAL_COUNT, 0);
+    let last = version() >> 16 & 0xff;
+    for (index, register) in [LVT_TIMER, 0x360, LVT_LINT0, 0x370, 0x340, 0x330, 0x2f0].into_iter().enumerate()
+    {
+        if u32::try_from(index).is_ok_and(|index| index <= last) {
+            write(register, MASKED);
+        }
+    }
+    write(ERROR_STATUS, 0);
+    write(ERROR_STATUS, 0);
+}
+
 /// Whether this CPU's local APIC is driven through MSRs.
 #[inline(always)]
 pub(crate) fn is_x2apic() -> bool {
@@ -98,7 +119,7 @@ pub(crate) fn has_deadline() -> bool {
     cpuid(1, 0).ecx & 1 << 24 != 0
 }
 
-pub(super) fn read(register: u16) -> u32 {
+pub(crate) fn read(register: u16) -> u32 {
     if is_x2apic() {
         crate::machine::cpu::halves(read_msr(Msr::X2Apic(register)))[0]
     } else {
@@ -107,7 +128,7 @@ pub(super) fn read(register: u16) -> u32 {
 }
 
 #[inline(always)]
-pub(super) fn write(register: u16, value: u32) {
+pub(crate) fn write(register: u16, value: u32) {
     if is_x2apic() {
         write_msr(Msr::X2Apic(register), u64::from(value));
     } else {

@@ -76,7 +76,7 @@ pub(crate) fn mask_8259() {
 }
 
 /// Writes an I/O APIC register through its index and data window.
-fn ioapic_write(index: u32, value: u32) {
+pub(crate) fn ioapic_write(index: u32, value: u32) {
     Mmio::IoApic.write(0, index);
     Mmio::IoApic.write(0x10, value);
 }

@@ -6,6 +6,8 @@
 //! and `bench: done`. The programs are listed in `programs::ALL`; `test=all` runs every one that ends by itself, and
 //! several names with commas between them run one after the other.
 //!
+//! `test=suite` runs the suite instead, whose checks each have a verdict: see `suite`.
+//!
 //! `apic=xapic` leaves the local APIC in xAPIC mode; the other words of the command line are in `options`.
 #![no_std]
 #![no_main]
@@ -21,6 +23,7 @@ mod options;
 mod power;
 mod programs;
 mod smp;
+mod suite;
 
 use apic::Mode;
 use console::report;
@@ -48,6 +51,7 @@ pub(crate) fn start(info: u64, magic: u64) -> ! {
             run(newest, |program| program.ending == Ending::Itself);
             report!("testkit: all: done");
         }
+        Some("suite") => suite::run(&line, loader.rsdp(), newest),
         Some(names) => {
             for name in names.split(',').filter(|name| programs::named(name).is_none()) {
                 report!("testkit: {name}: FAIL no such program");
@@ -81,6 +85,10 @@ fn run(newest: Mode, is_wanted: impl Fn(&Program) -> bool) {
 
 #[panic_handler]
 fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
+    if machine::guard::is_active() {
+        report!("fail panic: {}", info.message());
+        machine::guard::leave_panicking();
+    }
     report!("testkit: FAIL {}", info.message());
     power::off()
 }

@@ -174,6 +174,15 @@ testkit_tss_descriptor:
     .quad 0                         // 0x38: task state, written by who needs it
     .quad 0
     .quad 0x00affb000000ffff        // 0x48: 64-bit code, ring 3
+    .quad 0xbf009ba00000ffff        // 0x50: 16-bit code at the `pages` window, 64 KiB
+    .quad 0xbf0093a00000ffff        // 0x58: data at the same place, 64 KiB
+    .quad 0x00cf91000000ffff        // 0x60: data, read-only
+    .quad 0x00cf99000000ffff        // 0x68: 32-bit code, execute-only
+    .quad 0x00af9f000000ffff        // 0x70: 64-bit code, conforming
+    .quad 0x00409300000000ff        // 0x78: data, 256 bytes
+    .quad 0x00ef9b000000ffff        // 0x80: code with both L and D
+    .quad 0x0000ec0000000000        // 0x88: 64-bit call gate to nothing
+    .quad 0
 boot_gdt_end:
 boot_gdt_pointer:
     .short boot_gdt_end - boot_gdt - 1

@@ -157,6 +157,8 @@ pub(crate) enum Mmio {
     IoApic,
     /// The local APIC in xAPIC mode.
     LocalApic,
+    /// The high-precision event timers, where there are any.
+    Hpet,
     /// A part of the PCI hole where nothing answers.
     Nothing,
 }
@@ -167,6 +169,7 @@ impl Mmio {
         match self {
             Self::IoApic => 0xfec0_0000,
             Self::LocalApic => 0xfee0_0000,
+            Self::Hpet => 0xfed0_0000,
             Self::Nothing => 0xd000_0000,
         }
     }

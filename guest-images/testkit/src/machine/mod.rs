@@ -6,14 +6,21 @@
 
 pub(crate) mod boot;
 pub(crate) mod call;
+pub(crate) mod control;
 pub(crate) mod cpu;
 pub(crate) mod endless;
+pub(crate) mod guard;
 pub(crate) mod hostile;
 pub(crate) mod measure;
+pub(crate) mod msr;
+pub(crate) mod pages;
 pub(crate) mod percpu;
 pub(crate) mod physical;
 pub(crate) mod provoke;
+pub(crate) mod snippet;
+pub(crate) mod snippets;
 pub(crate) mod startup;
+pub(crate) mod task;
 pub(crate) mod trap;
 pub(crate) mod trial;
 pub(crate) mod window;

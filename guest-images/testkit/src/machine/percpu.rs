@@ -34,6 +34,14 @@ pub(crate) struct PerCpu {
     pub(super) trap_cr2: AtomicU64,
     /// Where the last interrupt's handler returned to.
     pub(super) interrupt_rip: AtomicU64,
+    /// The stack of the running guarded call; 0 outside of one. See `guard`.
+    pub(super) guard_stack: AtomicU64,
+    /// The stack of the running snippet's caller; 0 while none runs. See `snippet`.
+    pub(super) snippet_stack: AtomicU64,
+    /// The registers of the running snippet.
+    snippet_registers: AtomicU64,
+    /// A register's value on the way into and out of a snippet.
+    snippet_scratch: AtomicU64,
     /// Its place among the CPUs; the one that booted is 0.
     index: AtomicU32,
     /// Its local APIC's identifier in the firmware's table.
@@ -55,6 +63,10 @@ pub(crate) struct PerCpu {
 /// Offsets for `gs:` in assembly.
 pub(crate) const PROBE_RESUME: usize = core::mem::offset_of!(PerCpu, probe_resume);
 pub(crate) const PROBE_START: usize = core::mem::offset_of!(PerCpu, probe_start);
+pub(super) const GUARD_STACK: usize = core::mem::offset_of!(PerCpu, guard_stack);
+pub(super) const SNIPPET_STACK: usize = core::mem::offset_of!(PerCpu, snippet_stack);
+pub(super) const SNIPPET_REGISTERS: usize = core::mem::offset_of!(PerCpu, snippet_registers);
+pub(super) const SNIPPET_SCRATCH: usize = core::mem::offset_of!(PerCpu, snippet_scratch);
 const INTERRUPT_RIP: usize = core::mem::offset_of!(PerCpu, interrupt_rip);
 const INTERRUPTS: usize = core::mem::offset_of!(PerCpu, interrupts);
 const X2APIC: usize = core::mem::offset_of!(PerCpu, x2apic);
@@ -76,6 +88,10 @@ impl PerCpu {
             trap_rip: AtomicU64::new(0),
             trap_cr2: AtomicU64::new(0),
             interrupt_rip: AtomicU64::new(0),
+            guard_stack: AtomicU64::new(0),
+            snippet_stack: AtomicU64::new(0),
+            snippet_registers: AtomicU64::new(0),
+            snippet_scratch: AtomicU64::new(0),
             index: AtomicU32::new(0),
             apic_id: AtomicU32::new(0),
             x2apic: AtomicBool::new(false),
@@ -217,5 +233,7 @@ pub(crate) fn install(index: usize) {
     part.address.store(address, Relaxed);
     part.index.store(u32::try_from(index).unwrap_or(0), Relaxed);
     part.probe_resume.store(0, Relaxed);
+    part.guard_stack.store(0, Relaxed);
+    part.snippet_stack.store(0, Relaxed);
     write_msr(Msr::GsBase, address);
 }

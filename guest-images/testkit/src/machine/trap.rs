@@ -9,7 +9,8 @@ use core::arch::{asm, global_asm};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use super::call::Call;
-use super::{percpu, trial};
+use super::percpu::{self, PerCpu};
+use super::{guard, trial};
 use crate::apic;
 
 /// An exception as the handler saw it.
@@ -64,12 +65,18 @@ pub(crate) fn finish_probe() -> Result<(), Trap> {
     if cpu.probe_resume.swap(0, Relaxed) != 0 {
         return Ok(());
     }
-    Err(Trap {
+    Err(last())
+}
+
+/// The last exception that this CPU wrote down. Its RIP offset is from the last probe's begin.
+pub(crate) fn last() -> Trap {
+    let cpu = percpu::this();
+    Trap {
         vector: cpu.trap_vector.load(Relaxed),
         error: cpu.trap_error.load(Relaxed),
         rip_offset: cpu.trap_rip.load(Relaxed).wrapping_sub(cpu.probe_start.load(Relaxed)).cast_signed(),
         cr2: cpu.trap_cr2.load(Relaxed),
-    })
+    }
 }
 
 /// How often this CPU handled the interrupt `vector`.
@@ -210,6 +217,10 @@ extern "C" fn handle_trap(frame: &mut Frame) {
     unsafe {
         asm!("mov {}, cr2", out(reg) cr2, options(nomem, nostack));
     }
+    if resume == 0 && cpu.guard_stack.load(Relaxed) != 0 {
+        write_down(cpu, frame, cr2);
+        return guard::land(frame);
+    }
     assert!(
         resume != 0,
         "unexpected exception {} error {:#x} rip {:#x} cr2 {cr2:#x} on CPU {}",
@@ -218,12 +229,17 @@ extern "C" fn handle_trap(frame: &mut Frame) {
         frame.rip,
         cpu.index(),
     );
+    write_down(cpu, frame, cr2);
+    frame.rip = resume;
+    frame.rflags &= !RFLAGS_TF;
+    super::snippet::come_home(cpu, frame);
+}
+
+fn write_down(cpu: &PerCpu, frame: &Frame, cr2: u64) {
     cpu.trap_vector.store(frame.vector, Relaxed);
     cpu.trap_error.store(frame.error, Relaxed);
     cpu.trap_rip.store(frame.rip, Relaxed);
     cpu.trap_cr2.store(cr2, Relaxed);
-    frame.rip = resume;
-    frame.rflags &= !RFLAGS_TF;
 }
 
 /// A 64-bit gate. SDM Vol. 3A, "64-Bit Mode IDT".

@@ -133,7 +133,7 @@ pub(super) fn ipi_modes() -> Verdict {
 }
 
 /// By identifier, one, nobody, everybody.
-fn physical() -> Verdict {
+pub(crate) fn physical() -> Verdict {
     for cpu in (0..smp::count()).map(percpu::of) {
         let set = 1 << cpu.index();
         delivers("fixed, physical", set, smp::only(cpu), Kind::Fixed(IPI_VECTOR))?;
@@ -145,7 +145,7 @@ fn physical() -> Verdict {
 }
 
 /// Self, all, others.
-fn shorthands() -> Verdict {
+pub(crate) fn shorthands() -> Verdict {
     delivers("fixed, self", 1, Destination::Myself, Kind::Fixed(IPI_VECTOR))?;
     delivers("fixed, all", everybody(), Destination::All, Kind::Fixed(IPI_VECTOR))?;
     delivers("fixed, others", others(), Destination::Others, Kind::Fixed(IPI_VECTOR))?;
@@ -154,7 +154,7 @@ fn shorthands() -> Verdict {
 
 /// What QEMU's TCG has wrong, in a program of its own: all ones is everybody in the cluster model, too, and a refused
 /// vector goes nowhere. It would be an exception where it arrives.
-pub(super) fn details() -> Verdict {
+pub(crate) fn details() -> Verdict {
     smp::start_others()?;
     assign(Model::Cluster)?;
     delivers(
@@ -197,7 +197,7 @@ fn assign(model: Model) -> Verdict {
     })
 }
 
-fn logical_flat() -> Verdict {
+pub(crate) fn logical_flat() -> Verdict {
     assign(Model::Flat)?;
     let reachable = everybody() & 0xff;
     for mask in [1, 2, 3, 5, 6, 0b1110, 0b1111_1111_1111 & reachable] {
@@ -215,7 +215,7 @@ fn logical_flat() -> Verdict {
     delivers("fixed, logical flat, nobody", 0, Destination::Logical(0), Kind::Fixed(IPI_VECTOR))
 }
 
-fn logical_cluster() -> Verdict {
+pub(crate) fn logical_cluster() -> Verdict {
     assign(Model::Cluster)?;
     for number in 0..smp::count().min(60).div_ceil(4) {
         for mask in [1u8, 2, 3, 0xa, 0xf] {
@@ -236,7 +236,7 @@ fn x2apic_destination(id: u32) -> u32 {
     (id >> 4) << 16 | 1 << (id & 0xf)
 }
 
-fn logical_x2apic() -> Verdict {
+pub(crate) fn logical_x2apic() -> Verdict {
     smp::each_in_turn(|| {
         expect("logical destination of the id", apic::logical_destination(), x2apic_destination(apic::id()))
     })?;
@@ -266,7 +266,7 @@ fn logical_x2apic() -> Verdict {
 }
 
 /// Each of the others sends to its neighbour, and the last one to the first.
-fn ring() -> Verdict {
+pub(crate) fn ring() -> Verdict {
     let census = Census::take(IPI_VECTOR);
     smp::each_in_turn(|| {
         let next = percpu::of((percpu::this().index() + 1) % smp::count());
@@ -310,7 +310,7 @@ fn hold_back() -> Verdict {
 }
 
 /// An interrupt waits where it arrived until it is let in, and is one however often it was sent.
-fn held_back() -> Verdict {
+pub(crate) fn held_back() -> Verdict {
     for cpu in smp::others() {
         STEP.store(0, Relaxed);
         smp::give(cpu, hold_back);

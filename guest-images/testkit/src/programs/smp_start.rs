@@ -38,7 +38,7 @@ pub(super) fn smp_start() -> Verdict {
 }
 
 /// No two CPUs of the firmware's table have the same identifier.
-fn unique_identifiers() -> Verdict {
+pub(crate) fn unique_identifiers() -> Verdict {
     for cpu in smp::others() {
         for earlier in 0..cpu.index() {
             let is_same = percpu::of(earlier).apic_id() == cpu.apic_id();
@@ -49,7 +49,7 @@ fn unique_identifiers() -> Verdict {
 }
 
 /// Run by each CPU: it is the one that it was started as.
-fn identity() -> Verdict {
+pub(crate) fn identity() -> Verdict {
     let this = percpu::this();
     expect("APIC id", apic::id(), this.apic_id())?;
     expect("initial APIC id of leaf 1", cpuid(1, 0).ebx >> 24, this.apic_id() & 0xff)?;
@@ -72,7 +72,7 @@ fn is_counting() -> bool {
 }
 
 /// Startup messages and the end of an INIT do nothing to a CPU that runs.
-fn startup_while_running(cpu: &'static PerCpu) -> Verdict {
+pub(crate) fn startup_while_running(cpu: &'static PerCpu) -> Verdict {
     ENOUGH.store(false, Relaxed);
     let starts = cpu.starts();
     smp::give(cpu, count);
@@ -88,7 +88,7 @@ fn startup_while_running(cpu: &'static PerCpu) -> Verdict {
 }
 
 /// INIT stops a CPU; then only a startup message moves it.
-fn reset_while_running(cpu: &'static PerCpu) -> Verdict {
+pub(crate) fn reset_while_running(cpu: &'static PerCpu) -> Verdict {
     ENOUGH.store(false, Relaxed);
     let starts = cpu.starts();
     smp::give(cpu, count);
@@ -111,7 +111,7 @@ fn reset_while_running(cpu: &'static PerCpu) -> Verdict {
 }
 
 /// What QEMU's TCG has wrong, in a program of its own: of two startup messages, the first one counts.
-pub(super) fn first_startup_counts() -> Verdict {
+pub(crate) fn first_startup_counts() -> Verdict {
     smp::start_others()?;
     for cpu in smp::others() {
         let starts = cpu.starts();
@@ -125,7 +125,7 @@ pub(super) fn first_startup_counts() -> Verdict {
 }
 
 /// INIT reaches a CPU that sleeps with interrupts off: so is one taken out of use and back.
-fn reset_while_halted(cpu: &'static PerCpu) -> Verdict {
+pub(crate) fn reset_while_halted(cpu: &'static PerCpu) -> Verdict {
     smp::give(cpu, || cpu::halt_forever());
     smp::settle();
     smp::start(cpu)?;
@@ -134,7 +134,7 @@ fn reset_while_halted(cpu: &'static PerCpu) -> Verdict {
 }
 
 /// Everybody at once, by shorthand.
-fn all_together() -> Verdict {
+pub(crate) fn all_together() -> Verdict {
     let starts: u64 = smp::others().map(PerCpu::starts).sum();
     ipi::send(Destination::Others, Kind::Init);
     smp::settle();

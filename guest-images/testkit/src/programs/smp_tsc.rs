@@ -33,7 +33,7 @@ fn compare() -> Verdict {
 }
 
 /// The first CPU with each other one, each with the next one, then all together.
-pub(super) fn smp_tsc() -> Verdict {
+pub(crate) fn smp_tsc() -> Verdict {
     smp::start_others()?;
     for cpu in smp::others() {
         prepare();

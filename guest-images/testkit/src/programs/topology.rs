@@ -146,7 +146,7 @@ fn caches(in_package: u64, shifts: Shifts) -> Verdict {
 }
 
 /// One processor in several places.
-pub(super) fn topology() -> Verdict {
+pub(crate) fn topology() -> Verdict {
     smp::start_others()?;
     place()?;
     smp::each_in_turn(place)?;
