@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::boot_stats::BootStats;
-use super::emulation::{Apic, Emulation, Processors, UnknownMsrs};
+use super::emulation::{Apic, Emulation, Processors, UnknownMsrs, Unmodelled};
 use super::exits::{self, Program};
 use super::figures::Figures;
 use super::report::Report;
@@ -105,6 +105,7 @@ fn boot(name: &str, processors: Processors, archive: &Archive, vm: &str, what: &
         disk: &images.bios,
         memory_mib: MEMORY_MIB,
         unknown_msrs: UnknownMsrs::Fault,
+        unmodelled: Unmodelled::End,
         patience: PATIENCE,
     };
     progress::timed(what, || emulation.run_on(processors, |text| has_ended(text, &end)))

@@ -28,6 +28,8 @@ pub(crate) struct Emulation<'a> {
     pub(crate) memory_mib: u32,
     /// What an access to an MSR does that Bochs does not know.
     pub(crate) unknown_msrs: UnknownMsrs,
+    /// What becomes of it when Bochs meets what it does not model.
+    pub(crate) unmodelled: Unmodelled,
     /// The longest that it may take.
     pub(crate) patience: Duration,
 }
@@ -66,6 +68,15 @@ pub(crate) enum UnknownMsrs {
     Fault,
     /// It reads as zero: Linux expects some of a real processor's that Bochs has not.
     Ignore,
+}
+
+/// What becomes of a machine when Bochs meets what it does not model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unmodelled {
+    /// It ends.
+    End,
+    /// It goes on as if nothing had been asked.
+    GoOn,
 }
 
 /// Ends the emulator whatever happens.
@@ -120,6 +131,7 @@ impl Emulation<'_> {
                 &bochs::configuration(&installed, size, processors.apic.processor(), wiring),
                 serial,
                 self.unknown_msrs,
+                self.unmodelled,
             ),
         )?;
         std::fs::write(&script, bochs::DEBUGGER_SCRIPT)?;
@@ -170,7 +182,12 @@ impl Emulation<'_> {
 const QUANTUM: u32 = 1;
 
 /// The usual configuration with what comes from outside taken away: the date, and the other end of the serial line.
-fn repeatable(configuration: &str, serial: &Path, unknown_msrs: UnknownMsrs) -> String {
+fn repeatable(
+    configuration: &str,
+    serial: &Path,
+    unknown_msrs: UnknownMsrs,
+    unmodelled: Unmodelled,
+) -> String {
     let ignore = u8::from(unknown_msrs == UnknownMsrs::Ignore);
     configuration
         .lines()
@@ -181,6 +198,8 @@ fn repeatable(configuration: &str, serial: &Path, unknown_msrs: UnknownMsrs) -> 
                 let line = line.replace("ignore_bad_msrs=0", &format!("ignore_bad_msrs={ignore}"));
                 format!("{line}, quantum={QUANTUM}\n")
             }
+            Some(("panic", _)) if unmodelled == Unmodelled::GoOn => "panic: action=report\n".to_owned(),
+            Some(("error", _)) if unmodelled == Unmodelled::GoOn => "error: action=ignore\n".to_owned(),
             Some(("info", _)) => "info: action=ignore\n".to_owned(),
             Some(_) | None => format!("{line}\n"),
         })
@@ -195,7 +214,8 @@ mod tests {
     fn nothing_from_outside_is_left_in_the_configuration() {
         let usual = "cpu: model=x, ignore_bad_msrs=0\nclock: sync=none, time0=utc\n\
                      com1: enabled=1, mode=socket-client, dev=1:2\n";
-        let text = super::repeatable(usual, Path::new("/s"), super::UnknownMsrs::Ignore);
+        let text =
+            super::repeatable(usual, Path::new("/s"), super::UnknownMsrs::Ignore, super::Unmodelled::End);
         assert_eq!(
             text,
             "cpu: model=x, ignore_bad_msrs=1, quantum=1\nclock: sync=none, time0=1800000000\n\

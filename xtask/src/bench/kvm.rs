@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use super::emulation::{Apic, Emulation, Processors, UnknownMsrs};
+use super::emulation::{Apic, Emulation, Processors, UnknownMsrs, Unmodelled};
 use super::exits::{self, Program};
 use super::figures::Figures;
 use super::grub_disk::{self, Recipe};
@@ -96,6 +96,7 @@ impl Kvm {
             disk: &self.disk,
             memory_mib: MEMORY_MIB,
             unknown_msrs: UnknownMsrs::Ignore,
+            unmodelled: Unmodelled::End,
             patience: PATIENCE,
         };
         let processors = Processors { count: processors, apic: Apic::Virtualized };

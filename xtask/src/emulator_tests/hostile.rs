@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use super::Case;
 use super::harness::{Lab, SHORT, archive};
 use super::testkit::{ROUNDS as SLEEP_ROUNDS, SEVERAL};
-use crate::bench::emulation::{Apic, Emulation, Processors, UnknownMsrs};
+use crate::bench::emulation::{Apic, Emulation, Processors, UnknownMsrs, Unmodelled};
 use crate::bench::grub_disk::{self, Recipe};
 use crate::machine::Serial;
 use crate::{guests, paths};
@@ -288,6 +288,7 @@ fn native(_: &Lab) -> Result<()> {
         disk: &disk,
         memory_mib: 256,
         unknown_msrs: UnknownMsrs::Fault,
+        unmodelled: Unmodelled::End,
         patience: NATIVE_PATIENCE,
     }
     .run_on(NATIVE_PROCESSORS, |text| text.contains("testkit: all: done"))?;

@@ -11,6 +11,7 @@ mod monitor;
 mod refusal;
 mod screen_text;
 mod smp;
+mod suite;
 mod testkit;
 
 use std::time::Instant;
@@ -43,6 +44,7 @@ fn all() -> Vec<Case> {
         bad_input::CASES,
         hostile::CASES,
         isolation::CASES,
+        suite::CASES,
     ];
     areas.into_iter().flatten().map(|case| Case { ..*case }).collect()
 }
