@@ -40,7 +40,7 @@ fn forget() {
 }
 
 /// The first and the last CPU move the page, one after the other; everybody else looks.
-pub(crate) fn smp_tlb() -> Verdict {
+pub(super) fn smp_tlb() -> Verdict {
     window::open();
     FRAMES[0].word().store(0, SeqCst);
     on_flush(forget);

@@ -4,7 +4,7 @@
 
 use super::{Check, Checked, Group, Phase, Stop, check};
 use crate::machine::percpu::PerCpu;
-use crate::programs::{Verdict, ipi_modes, smp_start, smp_tlb, smp_tsc, topology};
+use crate::programs::{Verdict, ipi_modes, smp_start, smp_tsc, topology};
 use crate::smp;
 
 pub(super) const GROUP_XAPIC: Group = Group::new(XAPIC).needing(several);
@@ -23,7 +23,6 @@ macro_rules! in_both_modes {
             check("x2apic-smp.logical-cluster", || started(ipi_modes::logical_x2apic)),
             check("x2apic-smp.topology", || started(topology::topology)),
             check("x2apic-smp.tsc-goes-together", || started(smp_tsc::smp_tsc)),
-            check("x2apic-smp.translations-are-forgotten", || started(smp_tlb::smp_tlb)),
         ];
     };
 }
