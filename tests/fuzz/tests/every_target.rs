@@ -36,6 +36,8 @@ targets! {
     acpi_pm "acpi-pm" INPUTS;
     archive "archive" INPUTS;
     config "config" INPUTS;
+    emulate "emulate" INPUTS;
+    fw_cfg "fw-cfg" INPUTS;
     hpet "hpet" INPUTS;
     i8042 "i8042" INPUTS;
     ioapic "ioapic" INPUTS;

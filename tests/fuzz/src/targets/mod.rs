@@ -2,6 +2,7 @@
 
 mod acpi_pm;
 mod config;
+mod emulate;
 mod fw_cfg;
 mod hpet;
 mod i8042;
@@ -35,6 +36,7 @@ pub static ALL: &[Target] = &[
     Target { name: "acpi-pm", about: "ACPI fixed hardware", run: subject::play::<acpi_pm::Subject> },
     Target { name: "config", about: "craton.toml", run: config::text },
     Target { name: "archive", about: "the boot archive and the configuration in it", run: config::archive },
+    Target { name: "emulate", about: "instruction emulation", run: emulate::run },
     Target { name: "fw-cfg", about: "firmware configuration device", run: subject::play::<fw_cfg::Subject> },
     Target { name: "hpet", about: "high-precision event timer", run: subject::play::<hpet::Subject> },
     Target { name: "i8042", about: "keyboard controller and keyboard", run: subject::play::<i8042::Subject> },
