@@ -37,8 +37,8 @@ impl LocalApic {
                 self.logical_destination = 0;
                 self.destination_format = DFR_FLAT;
             }
-            // What was pending is gone; when enabled again, the APIC is as after reset.
-            (Mode::XApic | Mode::X2Apic, Mode::Disabled) => self.init(),
+            // What was pending is gone; when enabled again, the APIC is as after reset, and no firmware sees to LINT0.
+            (Mode::XApic | Mode::X2Apic, Mode::Disabled) => self.clear(),
         }
         self.mode = wanted;
         self.base = value;

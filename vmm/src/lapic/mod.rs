@@ -197,8 +197,17 @@ impl LocalApic {
         self.init();
     }
 
-    /// INIT: as RESET, but IA32_APIC_BASE stays (SDM Vol. 3A, "Local APIC State After an INIT Reset").
+    /// INIT: as RESET, but IA32_APIC_BASE stays (SDM Vol. 3A, "Local APIC State After an INIT Reset"). The bootstrap
+    /// processor begins with firmware, which wires LINT0 to the 8259 pair.
     pub fn init(&mut self) {
+        self.clear();
+        if self.config.role == Role::Bootstrap {
+            self.lvt[LvtEntry::Lint0 as usize] = Lvt::EXTERNAL;
+        }
+    }
+
+    /// The registers as the hardware resets them.
+    fn clear(&mut self) {
         self.task_priority = 0;
         self.logical_destination = 0;
         self.destination_format = DFR_FLAT;
@@ -210,9 +219,6 @@ impl LocalApic {
         self.new_errors = Errors::empty();
         self.command = Command(0);
         self.lvt = [Lvt::RESET; LvtEntry::COUNT];
-        if self.config.role == Role::Bootstrap {
-            self.lvt[LvtEntry::Lint0 as usize] = Lvt::EXTERNAL;
-        }
         self.timer.reset();
         self.recompute();
     }

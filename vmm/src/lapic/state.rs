@@ -103,10 +103,14 @@ impl LocalApic {
         apic.timer.restore(mode, state.timer_initial_count, state.timer_divide, state.timer);
         apic.pins = Pins::from_bits(state.pins);
         match apic.mode {
-            // Without an APIC nothing pends and nothing runs, but CR8 is there.
+            // Without an APIC nothing pends and nothing runs, but CR8 is there. LINT0 may be as an INIT leaves it.
             Mode::Disabled => {
-                apic.init();
+                let lint0 = apic.entry(LvtEntry::Lint0);
+                apic.clear();
                 apic.task_priority = state.tpr;
+                if lint0 == Lvt::EXTERNAL {
+                    apic.lvt[LvtEntry::Lint0 as usize] = lint0;
+                }
             }
             Mode::XApic | Mode::X2Apic => apic.recompute(),
         }
