@@ -7,8 +7,9 @@
 //! lost, as the datasheet says; a level is not.
 //!
 //! Registers are 32 bits wide. Accesses must start at a register's first byte; they read and write ones and
-//! nothing elsewhere. The select and the EOI register take the low byte of a write of any width; the latter reads ones. The data window reads its
-//! low bytes at any width (zero in the upper half of an 8-byte read), and is written by 4- and 8-byte accesses only.
+//! nothing elsewhere. The select and the EOI register take the low byte of a write of any width; the latter reads
+//! ones. The data window reads its low bytes at any width (zero in the upper half of an 8-byte read), and is written
+//! by 4- and 8-byte accesses only. Indices without a register read zero, as they do of other makers' chips.
 //!
 //! Not modelled: the arbitration bus; delivery status, which always reads idle.
 
@@ -159,7 +160,7 @@ impl IoApic {
             Register::Version => VERSION,
             Register::EntryLow(pin) => low_word(self.state.entries[pin].0),
             Register::EntryHigh(pin) => low_word(self.state.entries[pin].0 >> 32),
-            Register::Reserved => u32::MAX,
+            Register::Reserved => 0,
         }
     }
 
