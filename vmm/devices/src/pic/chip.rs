@@ -218,8 +218,8 @@ impl Registers {
 
     /// Inputs that request service, masked or not.
     fn requests(&self) -> u8 {
-        let level = if self.icw1.contains(Icw1::LEVEL_TRIGGERED) { 0xff } else { self.elcr };
-        (self.edges & !level) | (self.lines & level)
+        // ICW1's bit for level triggering has no effect in a PC: the ELCR says it of each line.
+        (self.edges & !self.elcr) | (self.lines & self.elcr)
     }
 
     /// Inputs in service that keep lower priorities from being served.

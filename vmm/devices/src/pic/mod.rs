@@ -2,10 +2,10 @@
 //! Intel 8259A datasheet; 82371SB (PIIX3) datasheet, "Interrupt Controller", for the ELCR.
 //!
 //! The secondary's INT is wired to input 2 of the primary, whatever ICW3 says; a primary that is told to be single
-//! takes it for an interrupt like the others. Buffered mode only turns an output pin, and is taken. An edge-triggered input that falls
-//! before it is acknowledged withdraws its request, so that the acknowledge finds none and gives the spurious
-//! vector 7. At power-on everything is masked, and the ELCR has the system control interrupt level-triggered, as
-//! firmware leaves it.
+//! takes it for an interrupt like the others. Buffered mode only turns an output pin, and is taken; so is the bit of
+//! ICW1 for level triggering, in whose place a PC has the ELCR. An edge-triggered input that falls before it is
+//! acknowledged withdraws its request, so that the acknowledge finds none and gives the spurious vector 7. At power-on
+//! everything is masked, and the ELCR has the system control interrupt level-triggered, as firmware leaves it.
 //!
 //! Every register is one byte; the platform splits wider accesses into bytes at successive ports.
 //!

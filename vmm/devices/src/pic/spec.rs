@@ -16,6 +16,7 @@ bitflags! {
     pub(crate) struct Icw1: u8 {
         const NEEDS_ICW4 = 1 << 0;
         const SINGLE = 1 << 1;
+        /// Without effect in a PC, where the edge/level control registers say it of each line.
         const LEVEL_TRIGGERED = 1 << 3;
         const THIS_IS_ICW1 = 1 << 4;
     }
