@@ -88,9 +88,12 @@ impl<'a> Departures<'a> {
         Ok(Departures(found))
     }
 
-    /// Whether QEMU has a say.
-    pub(super) fn ask_qemu(&self) -> bool {
-        self.0.values().any(|kind| matches!(kind, Kind::Bochs | Kind::Emulators))
+    /// The checks in which QEMU has a say, with commas between.
+    pub(super) fn asked_of_qemu(&self) -> String {
+        let has_a_say = |kind: &Kind| matches!(kind, Kind::Bochs | Kind::Emulators);
+        let names: Vec<&str> =
+            self.0.iter().filter(|(_, kind)| has_a_say(kind)).map(|(name, _)| *name).collect();
+        names.join(",")
     }
 
     /// Everything that is not as listed, a line each.
