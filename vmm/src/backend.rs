@@ -178,6 +178,10 @@ pub trait VcpuBackend {
     /// Whether the next entry delivers an event already: one that an exit cut off, or an injected one.
     fn has_pending_event(&self) -> bool;
 
+    /// Has the exception that the last exit reported delivered by the next entry, if INT1 raised it: unlike the other
+    /// debug exceptions that come as faults it leaves RIP behind the instruction, and DR6 alone. Returns whether it was.
+    fn deliver_int1(&mut self) -> bool;
+
     /// Whether a trap of the last instruction (a single step, a data breakpoint) comes before the next one.
     fn has_pending_trap(&self) -> bool;
 

@@ -533,11 +533,7 @@ impl<B: VcpuBackend> Vcpu<B> {
             // SDM Vol. 3B, "Debug Status Register (DR6)": B0 to B3 are replaced, the others accumulate.
             let before = self.backend.dr6();
             self.backend.set_dr6(before & !0xf | dr6);
-            // SDM Vol. 3B, "Debug Control Register (DR7)": the handler may use the debug registers.
-            let dr7 = self.backend.dr7();
-            if dr7 & DR7_GENERAL_DETECT != 0 {
-                self.backend.set_dr7(dr7 & !DR7_GENERAL_DETECT);
-            }
+            self.enter_debug_handler();
         }
         match self.backend.displace_event() {
             Some(Event::Nmi) => self.nmi_pending = true,
@@ -546,6 +542,14 @@ impl<B: VcpuBackend> Vcpu<B> {
         }
         self.backend.inject(Event::Exception(exception));
         self.events_changed = true;
+    }
+
+    /// SDM Vol. 3B, "Debug Control Register (DR7)": the handler of a debug exception may use the debug registers.
+    pub(crate) fn enter_debug_handler(&mut self) {
+        let dr7 = self.backend.dr7();
+        if dr7 & DR7_GENERAL_DETECT != 0 {
+            self.backend.set_dr7(dr7 & !DR7_GENERAL_DETECT);
+        }
     }
 
     /// Whether an HLT with these RFLAGS ends at once.

@@ -7,6 +7,11 @@ use arch::Exception;
 
 pub(super) fn reflect<B: VcpuBackend>(vcpu: &mut Vcpu<B>, exception: Exception) -> Outcome {
     vcpu.stats.note_detail(u64::from(exception.vector().0));
+    if vcpu.backend.deliver_int1() {
+        vcpu.enter_debug_handler();
+        vcpu.events_changed = true;
+        return Outcome::Retry;
+    }
     vcpu.backend.recover_event();
     Outcome::Fault(exception)
 }

@@ -51,6 +51,11 @@ pub(crate) const fn is_nmi(info: u32) -> bool {
     info & TYPE == NMI
 }
 
+/// Whether the event is the debug exception of INT1.
+pub(crate) const fn is_int1(info: u32) -> bool {
+    info & (VALID | TYPE) == VALID | PRIVILEGED_SOFTWARE_EXCEPTION
+}
+
 /// The event of entry information, unless an instruction raises it again when it is not delivered.
 pub(crate) const fn not_raised_again(info: u32) -> Option<Event> {
     match info & (VALID | TYPE) {

@@ -293,6 +293,17 @@ impl<V: VmcsAccess> VcpuBackend for VmxBackend<V> {
         }
     }
 
+    /// SDM Vol. 3C, "Information for VM Exits Due to Vectored Events".
+    fn deliver_int1(&mut self) -> bool {
+        let info = self.vmcs.read(field::EXIT_INTERRUPTION_INFO);
+        let raised = event::is_int1(info);
+        if raised {
+            self.redeliver(info);
+            self.keep_step_pending();
+        }
+        raised
+    }
+
     #[inline]
     fn tsc(&self) -> Tsc {
         self.vmcs.tsc()

@@ -437,6 +437,11 @@ impl VcpuBackend for ScriptedBackend {
         }
     }
 
+    fn deliver_int1(&mut self) -> bool {
+        // Scripts have no INT1.
+        false
+    }
+
     fn has_pending_event(&self) -> bool {
         self.pending.is_some()
     }

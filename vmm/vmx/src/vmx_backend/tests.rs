@@ -324,6 +324,20 @@ fn a_cut_off_software_interrupt_is_saved_with_its_length() {
 }
 
 #[test]
+fn int1_is_delivered_as_the_instruction_that_it_is() {
+    let mut backend = backend();
+    for (info, is_int1) in [(0x8000_0301, false), (0x8000_0501, true)] {
+        backend.vmcs.set(field::EXIT_REASON, 0);
+        backend.vmcs.set(field::EXIT_INTERRUPTION_INFO, info);
+        backend.vmcs.set(field::EXIT_INSTRUCTION_LENGTH, 1);
+        backend.run(Tsc(0), Tsc(1));
+        assert_eq!((backend.deliver_int1(), backend.has_pending_event()), (is_int1, is_int1));
+    }
+    assert_eq!(backend.vmcs.read(field::VM_ENTRY_INTERRUPTION_INFO), 0x8000_0501);
+    assert_eq!(backend.vmcs.read(field::VM_ENTRY_INSTRUCTION_LENGTH), 1);
+}
+
+#[test]
 fn a_delivered_event_is_not_saved() {
     let mut backend = backend();
     backend.inject(Event::Nmi);
