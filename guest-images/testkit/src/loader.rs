@@ -5,7 +5,7 @@
 use crate::machine::physical::{read_u8, read_u32, read_u64};
 
 /// Size of the copy that is kept of the command line; what is longer is cut.
-const COMMAND_LINE_MAX: usize = 256;
+const COMMAND_LINE_MAX: usize = 4096;
 const MULTIBOOT2_MAGIC: u64 = 0x36d7_6289;
 const PVH_MAGIC: u32 = 0x336e_c578;
 /// Multiboot2 tags: the end, the command line, a copy of the RSDP in its first and in its longer form.

@@ -143,11 +143,13 @@ fn command_bits() -> Checked {
     Ok(expect("memory space of the host bridge", seen, 2u32)?)
 }
 
-/// A function other than the host bridge, whose registers nobody needs now.
+/// A function other than the host bridge that has an interrupt pin, and with it a line register.
 fn some_function() -> Checked<u16> {
-    let mut some = Err(Stop::Skipped("no other function"));
+    let mut some = Err(Stop::Skipped("no function with a pin"));
     for_each_function(|function| {
-        if function != HOST && config_read(function, 12) >> 16 & 0x7f == 0 {
+        let (is_plain, has_pin) =
+            (config_read(function, 12) >> 16 & 0x7f == 0, config_read(function, 0x3c) >> 8 & 0xff != 0);
+        if function != HOST && is_plain && has_pin {
             some = Ok(function);
         }
         Ok(())
