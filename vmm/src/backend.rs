@@ -129,6 +129,13 @@ pub trait VcpuBackend {
     /// Sets DR7.
     fn set_dr7(&mut self, value: u64);
 
+    /// DR0 to DR3.
+    fn breakpoints(&self) -> [u64; 4];
+
+    /// Has the instruction at hand end in a debug exception for the breakpoints `met`, a bit each from bit 0 on. The
+    /// caller moves RIP behind it, or has it done an iteration.
+    fn meet_breakpoints(&mut self, met: u64);
+
     /// IA32_EFER.
     fn efer(&self) -> EferFlags;
 

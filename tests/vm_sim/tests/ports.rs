@@ -1,9 +1,9 @@
 //! Port accesses: widths, merging, the console, power.
 
-use arch::{Gpr, Port, Width};
+use arch::{Cr4Flags, Exception, Gpr, Port, Width};
 use proptest::prelude::*;
 use vm_sim::{Machine, Step};
-use vmm::{Direction, IoExit, Leave, StopReason, VcpuBackend, VmExit};
+use vmm::{CpuState, Direction, IoExit, Leave, StopReason, VcpuBackend, VmExit};
 
 const WIDTHS: [Width; 3] = [Width::One, Width::Two, Width::Four];
 
@@ -63,6 +63,25 @@ fn a_console_that_nobody_reads_blocks_nothing() {
     assert_eq!(machine.console_output().len(), bus::Pipe::CAPACITY);
     machine.cpu_mut().elapse(2_000_000);
     assert_ne!(machine.inb(0x3fd) & 0x20, 0, "the transmitter is free again");
+}
+
+#[test]
+fn a_breakpoint_on_a_port_traps_behind_the_access() {
+    const ON_PORT: u64 = 0b10 << 16 | 1;
+    for (cr4, port, dr6) in [
+        (Cr4Flags::DEBUGGING_EXTENSIONS, 0x80, Some(0b0001)),
+        (Cr4Flags::DEBUGGING_EXTENSIONS, 0x81, None),
+        (Cr4Flags::empty(), 0x80, None),
+    ] {
+        let mut machine = Machine::default();
+        let cpu = machine.cpu_mut();
+        let state = cpu.save();
+        cpu.restore(&CpuState { cr4: state.cr4 | cr4, breakpoints: [0x80, 0, 0, 0], dr7: ON_PORT, ..state });
+        let access = IoExit::new(Port(port), Width::One, Direction::Out, false);
+        let executed = machine.execute(Step::exit(VmExit::Io(access)).length(1));
+        let trap = dr6.map(|dr6| Exception::Debug { dr6 });
+        assert_eq!((executed.fault, executed.advanced), (trap, 1), "{port:#x}");
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Port accesses.
 
-use crate::{Direction, IoExit, Outcome, StopReason, Vcpu, VcpuBackend, Vm, exits::memory_access};
+use crate::exits::{memory_access, port_breakpoints};
+use crate::{Direction, IoExit, Outcome, StopReason, Vcpu, VcpuBackend, Vm};
 use arch::{Gpr, Tsc, Width};
 use bus::{Attention, Platform, PowerRequest};
 use memory::GuestMemory;
@@ -14,8 +15,9 @@ pub(super) fn access<B: VcpuBackend, M: GuestMemory, P: Platform>(
 ) -> Outcome {
     vcpu.stats.note_detail(u64::from(access.port().0));
     if access.is_string() {
-        return memory_access::string_io(vcpu, vm, now);
+        return memory_access::string_io(vcpu, vm, access, now);
     }
+    port_breakpoints::look(vcpu, access);
     let gprs = vcpu.backend.gprs_mut();
     let attention = {
         let mut platform = vm.platform();

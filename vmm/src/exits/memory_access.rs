@@ -1,8 +1,8 @@
 //! Accesses to device memory, and string port instructions: carried out by emulation.
 
-use crate::exits::{io, msr};
+use crate::exits::{io, msr, port_breakpoints};
 use crate::lapic::LocalApic;
-use crate::{EptFault, MemoryAccess, Outcome, StopReason, Vcpu, VcpuBackend, Vm};
+use crate::{EptFault, IoExit, MemoryAccess, Outcome, StopReason, Vcpu, VcpuBackend, Vm};
 use arch::{
     Cr0Flags, Cr4Flags, EferFlags, Exception, Gpa, Gpr, Nanos, PAGE_SIZE, Port, RFlags, Segment,
     SegmentRegister, Tsc, VectorRegister, VectorValue, Width, XCr0Flags,
@@ -42,9 +42,14 @@ pub(super) fn emulate<B: VcpuBackend, M: GuestMemory, P: Platform>(
 pub(super) fn string_io<B: VcpuBackend, M: GuestMemory, P: Platform>(
     vcpu: &mut Vcpu<B>,
     vm: &Vm<M, P>,
+    access: IoExit,
     now: Tsc,
 ) -> Outcome {
-    step(vcpu, vm, None, now)
+    let outcome = step(vcpu, vm, None, now);
+    if matches!(outcome, Outcome::JumpTo(_) | Outcome::Retry) {
+        port_breakpoints::look(vcpu, access);
+    }
+    outcome
 }
 
 fn step<B: VcpuBackend, M: GuestMemory, P: Platform>(

@@ -9,6 +9,7 @@ mod io;
 mod ipi;
 mod memory_access;
 mod msr;
+mod port_breakpoints;
 
 use crate::{Outcome, StopReason, Vcpu, VcpuBackend, Vm, VmExit, Yield};
 use arch::{Exception, Tsc};

@@ -212,8 +212,16 @@ impl<V: VmcsAccess> VmxBackend<V> {
             self.vmcs.write(field::GUEST_INTERRUPTIBILITY, interruptibility & !3);
         }
         let flags = self.vmcs.read(field::GUEST_RFLAGS);
+        if flags & RFlags::TRAP_FLAG.union(RFlags::RESUME_FLAG).bits() != 0 {
+            self.complete_debugged_instruction(flags);
+        }
+    }
+
+    #[cold]
+    fn complete_debugged_instruction(&mut self, flags: u64) {
         if flags & RFlags::TRAP_FLAG.bits() != 0 {
-            self.vmcs.write(field::GUEST_PENDING_DEBUG_EXCEPTIONS, PENDING_BS);
+            let others = self.vmcs.read(field::GUEST_PENDING_DEBUG_EXCEPTIONS);
+            self.vmcs.write(field::GUEST_PENDING_DEBUG_EXCEPTIONS, others | PENDING_BS);
         }
         // SDM Vol. 3B, "Instruction-Breakpoint Exception Condition": it shields one instruction alone. Exits that are
         // faults leave it set, so that the instruction can be run again.
@@ -302,6 +310,15 @@ impl<V: VmcsAccess> VcpuBackend for VmxBackend<V> {
             self.keep_step_pending();
         }
         raised
+    }
+
+    fn breakpoints(&self) -> [u64; 4] {
+        self.vmcs.live_registers().breakpoints
+    }
+
+    fn meet_breakpoints(&mut self, met: u64) {
+        let others = self.vmcs.read(field::GUEST_PENDING_DEBUG_EXCEPTIONS);
+        self.vmcs.write(field::GUEST_PENDING_DEBUG_EXCEPTIONS, others | PENDING_BREAKPOINT | met & 0xf);
     }
 
     #[inline]

@@ -95,7 +95,8 @@ pub struct ScriptedBackend {
     pending: Option<Event>,
     /// What the last exit cut off.
     cut_off: Option<Event>,
-    single_step_pending: bool,
+    /// What of DR6 a debug exception before the next instruction has.
+    pending_debug: u64,
     interrupt_window: bool,
     nmi_window: bool,
     virtual_apic: VirtualApic,
@@ -122,7 +123,7 @@ impl ScriptedBackend {
             instruction_length: 0,
             pending: None,
             cut_off: None,
-            single_step_pending: false,
+            pending_debug: 0,
             interrupt_window: false,
             nmi_window: false,
             virtual_apic: VirtualApic::none(),
@@ -292,7 +293,7 @@ impl VcpuBackend for ScriptedBackend {
         self.state.rip = rip;
         self.end_shadow();
         if self.state.rflags.contains(RFlags::TRAP_FLAG) {
-            self.single_step_pending = true;
+            self.pending_debug |= DR6_SINGLE_STEP;
         }
     }
 
@@ -437,6 +438,14 @@ impl VcpuBackend for ScriptedBackend {
         }
     }
 
+    fn breakpoints(&self) -> [u64; 4] {
+        self.state.breakpoints
+    }
+
+    fn meet_breakpoints(&mut self, met: u64) {
+        self.pending_debug |= met & 0xf;
+    }
+
     fn deliver_int1(&mut self) -> bool {
         // Scripts have no INT1.
         false
@@ -447,7 +456,7 @@ impl VcpuBackend for ScriptedBackend {
     }
 
     fn has_pending_trap(&self) -> bool {
-        self.single_step_pending
+        self.pending_debug != 0
     }
 
     fn displace_event(&mut self) -> Option<Event> {
@@ -479,14 +488,14 @@ impl VcpuBackend for ScriptedBackend {
     }
 
     fn save(&self) -> CpuState {
-        CpuState { pending_debug: if self.single_step_pending { DR6_SINGLE_STEP } else { 0 }, ..self.state }
+        CpuState { pending_debug: self.pending_debug, ..self.state }
     }
 
     fn restore(&mut self, state: &CpuState) {
         self.state = *state;
         self.pending = None;
         self.cut_off = None;
-        self.single_step_pending = state.pending_debug & DR6_SINGLE_STEP != 0;
+        self.pending_debug = state.pending_debug & (DR6_SINGLE_STEP | 0xf);
     }
 
     fn pending_event(&self) -> Option<PendingEvent> {

@@ -4,7 +4,7 @@
 //! Virtual-Interrupt Delivery".
 
 use super::virtual_apic::Executed;
-use super::{DR6_SINGLE_STEP, Delivery, Frame, ScriptedBackend, handler};
+use super::{Delivery, Frame, ScriptedBackend, handler};
 use crate::Effect;
 use arch::{Exception, RFlags, Tsc, Vector};
 use vmm::{Event, Interruptibility, VmExit};
@@ -71,7 +71,7 @@ impl ScriptedBackend {
         self.deliveries.push(Delivery { event, rip, at: self.tsc });
         self.frames.push(Frame { rip, rflags: self.state.rflags });
         self.end_shadow();
-        self.single_step_pending = false;
+        self.pending_debug = 0;
         self.state.rflags -= RFlags::INTERRUPT_FLAG | RFlags::TRAP_FLAG;
         let vector = match event {
             Event::Interrupt(vector) => vector,
@@ -95,9 +95,9 @@ impl ScriptedBackend {
 
     /// The exit that comes of itself before the next instruction, if any.
     fn exit_before_instruction(&mut self, deadline: Tsc) -> Option<VmExit> {
-        if self.single_step_pending {
-            self.single_step_pending = false;
-            return Some(VmExit::Exception(Exception::Debug { dr6: DR6_SINGLE_STEP }));
+        if self.pending_debug != 0 {
+            let dr6 = core::mem::take(&mut self.pending_debug);
+            return Some(VmExit::Exception(Exception::Debug { dr6 }));
         }
         if self.tsc >= deadline {
             return Some(VmExit::Deadline);
