@@ -32,6 +32,7 @@ pub(super) const CASES: &[Case] = &[
         run: |lab| several(lab, "four-unposted", 2, Processor::WithoutPostedInterrupts),
     },
     Case { name: "testkit::four_vcpus_on_a_host_without_x2apic", run: without_x2apic },
+    Case { name: "testkit::a_guest_ends_its_machine_with_a_status", run: debug_exit },
     Case { name: "testkit::emulated_instructions_agree", run: emulated_instructions },
     Case { name: "testkit::sixty_four_vcpus_on_two_cores", run: sixty_four },
 ];
@@ -73,6 +74,17 @@ fn without_x2apic(lab: &Lab) -> Result<()> {
 /// As many as there can be.
 fn sixty_four(lab: &Lab) -> Result<()> {
     passes(on(lab, 2, Processor::Complete), "sixty-four", 64, &["smp-start", "cpuid-topology"])
+}
+
+/// What a guest writes to the debug exit, twice and one more, is the status that its end is told with.
+fn debug_exit(lab: &Lab) -> Result<()> {
+    let configuration = "[[vm]]\nname = \"testkit\"\nmemory_mib = 16\nkernel = \"testkit\"\nboot = \"pvh\"\n\
+         cmdline = \"test=debug-exit\"\nconsole = true\ndebug_exit = true\n";
+    let archive = archive(configuration, &["testkit"])?.to_tar()?;
+    boot("testkit-debug-exit", lab.usual(), &archive, |machine| {
+        machine.serial.wait_for("vm testkit: stopped: the guest ended with status 43", SHORT)?;
+        Ok(())
+    })
 }
 
 /// Random instructions that the processor executes, and the same ones emulated. `emulate-diff` of the test image takes

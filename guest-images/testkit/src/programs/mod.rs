@@ -125,6 +125,7 @@ pub(crate) const ALL: &[Program] = &[
     Program::new("emulate-diff", emulate_diff::emulate_diff),
     Program::unending("heartbeat", heartbeat::heartbeat),
     Program::unending("triple-fault", hostile::triple_fault),
+    Program::unending("debug-exit", hostile::debug_exit),
     Program::unending("unmapped-jump", hostile::unmapped_jump),
     Program::unending("hlt-if0", hostile::hlt_if0),
     Program::unending("spin", hostile::spin),
