@@ -27,6 +27,25 @@ pub struct OutsideRam {
     pub length: u64,
 }
 
+/// What an aligned 64-bit word of guest memory is expected to hold.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ExpectedWord {
+    /// Where the word is: a multiple of eight.
+    pub gpa: Gpa,
+    /// What it holds, little-endian, in the bits of `mask`; the others are clear.
+    pub value: u64,
+    /// The bits that matter.
+    pub mask: u64,
+}
+
+impl ExpectedWord {
+    /// Whether `word` is as expected.
+    #[inline]
+    pub const fn is_met_by(&self, word: u64) -> bool {
+        (word ^ self.value) & self.mask == 0
+    }
+}
+
 /// Typed copies in and out of guest-physical memory.
 ///
 /// An access may cross regions that touch; one that leaves RAM fails whole or after a partial copy, never
@@ -84,6 +103,15 @@ pub trait GuestMemory {
         Ok(u64::from_le_bytes(bytes))
     }
 
+    /// Whether all of `words` hold what is expected of them. They are read in order, each of them once; one that is not
+    /// RAM, or not aligned, holds nothing.
+    fn holds(&self, words: &[ExpectedWord]) -> bool {
+        words.iter().all(|expected| {
+            expected.gpa.is_aligned(8)
+                && self.read_u64(expected.gpa).is_ok_and(|word| expected.is_met_by(word))
+        })
+    }
+
     /// Writes a little-endian 32-bit word.
     ///
     /// # Errors
@@ -130,5 +158,10 @@ impl<T: GuestMemory + ?Sized> GuestMemory for alloc::sync::Arc<T> {
     #[inline]
     fn read_u64(&self, gpa: Gpa) -> Result<u64, OutsideRam> {
         (**self).read_u64(gpa)
+    }
+
+    #[inline]
+    fn holds(&self, words: &[ExpectedWord]) -> bool {
+        (**self).holds(words)
     }
 }

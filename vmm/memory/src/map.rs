@@ -1,7 +1,7 @@
 //! The map of a guest's RAM: disjoint regions, each backed by one block of host memory.
 
 use crate::chunk_index::ChunkIndex;
-use crate::{GuestMemory, OutsideRam};
+use crate::{ExpectedWord, GuestMemory, OutsideRam};
 use alloc::vec::Vec;
 use arch::Gpa;
 
@@ -202,6 +202,23 @@ impl<B: Block> MemoryMap<B> {
         region.block.aligned_u64(gpa - region.base)
     }
 
+    /// The region that holds `gpa`.
+    #[cold]
+    fn region_of(&self, gpa: Gpa) -> Option<&Region<B>> {
+        self.locate(gpa).map(|(region, _)| region)
+    }
+
+    /// [`GuestMemory::holds`] where the index knows nothing.
+    #[cold]
+    fn holds_anywhere(&self, words: &[ExpectedWord]) -> bool {
+        words.iter().all(|expected| {
+            let aligned = self
+                .region_of(expected.gpa)
+                .and_then(|region| region.block.aligned_u64(expected.gpa - region.base));
+            aligned.is_some_and(|word| expected.is_met_by(word))
+        })
+    }
+
     /// Any word.
     #[cold]
     #[inline(never)]
@@ -236,6 +253,26 @@ impl<B: Block> GuestMemory for MemoryMap<B> {
             Some(word) => Ok(word),
             None => self.any_u64(gpa),
         }
+    }
+
+    #[inline]
+    fn holds(&self, words: &[ExpectedWord]) -> bool {
+        let Some(first) = words.first() else { return true };
+        // Words that are looked at together mostly lie together, so the region of one is tried for the next.
+        let Some(mut region) = self.regions.get(self.index.position(first.gpa)) else {
+            return self.holds_anywhere(words);
+        };
+        words.iter().all(|expected| {
+            // Below the region the distance wraps and is past any size.
+            let word = match region.block.aligned_u64(expected.gpa - region.base) {
+                Some(word) => Some(word),
+                None => self.region_of(expected.gpa).and_then(|other| {
+                    region = other;
+                    region.block.aligned_u64(expected.gpa - region.base)
+                }),
+            };
+            word.is_some_and(|word| expected.is_met_by(word))
+        })
     }
 
     fn read(&self, gpa: Gpa, into: &mut [u8]) -> Result<(), OutsideRam> {
@@ -351,6 +388,35 @@ mod tests {
         assert_eq!(map.read_u64(Gpa::new(0x1ffa)), Ok(0x0a09_0807_0605_0403));
         assert_eq!(map.read_u32(Gpa::new(0x1ffc)), Ok(0x0807_0605));
         assert_eq!(map.read_u32(Gpa::new(0x1ffd)), Ok(0x0908_0706));
+    }
+
+    #[test]
+    fn words_are_compared_where_they_lie_and_under_their_masks() {
+        let map = map();
+        map.write_u64(Gpa::new(0x1ff8), 0x1111_2222_3333_4444).expect("RAM");
+        map.write_u64(Gpa::new(0x2000), 5).expect("RAM");
+        map.write_u64(Gpa::new(0x10_0000), 6).expect("RAM");
+        let word = |gpa, value, mask| ExpectedWord { gpa: Gpa::new(gpa), value, mask };
+        let words = [
+            word(0x10_0000, 6, u64::MAX),
+            word(0x1ff8, 0x2222_0000_0000, 0xffff_0000_0000),
+            word(0x2000, 5, u64::MAX),
+        ];
+        assert!(map.holds(&words));
+        assert!(map.holds(&[]));
+        for index in 0..words.len() {
+            let mut other = words;
+            other[index].value ^= 1 << 32;
+            assert!(!map.holds(&other), "{index}");
+        }
+        assert!(!map.holds(&[words[0], word(0x3000, 0, 0)]), "not RAM");
+        assert!(!map.holds(&[word(u64::MAX - 7, 0, 0)]), "not RAM");
+        assert!(!map.holds(&[word(0x1004, 0, 0)]), "not aligned");
+        let mut high = MemoryMap::new();
+        high.add(Gpa::new(1 << 45), VecBlock::new(0x1000)).expect("free");
+        high.write_u64(Gpa::new(1 << 45), 7).expect("RAM");
+        assert!(high.holds(&[word(1 << 45, 7, u64::MAX)]), "past the index");
+        assert!(!high.holds(&[word(1 << 45, 6, u64::MAX)]));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::memory::FrameBlock;
 use crate::memory::ept_tables::EptTables;
 use crate::shootdown::AllCpus;
 use arch::{Gpa, Hpa};
-use memory::{GuestMemory, MapError, MemoryMap, OutsideRam};
+use memory::{ExpectedWord, GuestMemory, MapError, MemoryMap, OutsideRam};
 use paging::shootdown::FreedBehind;
 use paging::{Attributes, Ept, Features, MemoryType, OutOfTables, Permissions, Statistics};
 
@@ -83,6 +83,11 @@ impl GuestMemory for GuestSpace {
     #[inline]
     fn read_u64(&self, gpa: Gpa) -> Result<u64, OutsideRam> {
         self.parts.ram.read_u64(gpa)
+    }
+
+    #[inline]
+    fn holds(&self, words: &[ExpectedWord]) -> bool {
+        self.parts.ram.holds(words)
     }
 
     fn read(&self, gpa: Gpa, into: &mut [u8]) -> Result<(), OutsideRam> {
