@@ -58,7 +58,7 @@ pub trait Cpu {
         ((self.access_rights(SegmentRegister::Ss) >> 5) & 3).to_le_bytes()[0]
     }
 
-    /// What the guest's CPUID says of paging.
+    /// What the guest's CPUID says of paging: the same at all times.
     fn paging_features(&self) -> PagingFeatures;
 
     /// The PDPTE registers of PAE paging, or `None` to have the entries read from memory instead. Asked for

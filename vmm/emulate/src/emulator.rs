@@ -2,11 +2,12 @@
 
 use crate::access::Machine;
 use crate::cache::DecodeCache;
-use crate::context::Context;
+use crate::context::{Context, Mode};
 use crate::decode::{DecodeError, decode};
 use crate::execute::Progress;
-use crate::fetch::{FetchError, LeadingBytes, fetch_leading, fetch_piece};
+use crate::fetch::{FetchError, fetch_leading, fetch_piece};
 use crate::instruction::Instruction;
+use crate::witness::Witness;
 use crate::{Access, Cpu, MAX_INSTRUCTION_LENGTH, Mmio, Ports};
 use arch::{Exception, Gpa, Gva};
 use memory::GuestMemory;
@@ -72,31 +73,59 @@ impl Emulator {
         devices: &mut D,
         known: Option<KnownTranslation>,
     ) -> Emulated {
+        let rip = cpu.rip();
+        if let Some(entry) = self.cache.recall(cpu, memory, rip) {
+            if let (Some(plain), Some(known)) = (entry.plain, &known)
+                && plain.carry_out(&entry.instruction, cpu, devices, known)
+            {
+                // 64-bit mode, so all of it counts.
+                return Emulated::Done { next_rip: rip.wrapping_add(u64::from(entry.instruction.length)) };
+            }
+            let context = Context::of(cpu);
+            return run(cpu, memory, devices, &context, rip, &entry.instruction, known);
+        }
+        self.step_by_fetch(cpu, memory, devices, known)
+    }
+
+    /// [`Self::step`] of an instruction that must be fetched.
+    #[inline(never)]
+    fn step_by_fetch<C: Cpu, M: GuestMemory + ?Sized, D: Mmio + Ports>(
+        &mut self,
+        cpu: &mut C,
+        memory: &M,
+        devices: &mut D,
+        known: Option<KnownTranslation>,
+    ) -> Emulated {
         let context = Context::of(cpu);
         let rip = cpu.rip();
-        match self.cached(cpu, memory, &context, rip) {
-            Some(instruction) => run(cpu, memory, devices, &context, rip, instruction, known),
+        let instruction = match self.cached(cpu, memory, &context, rip) {
+            Some(instruction) => instruction,
             None => match self.decode_at(cpu, memory, &context, rip) {
-                Ok(instruction) => run(cpu, memory, devices, &context, rip, &instruction, known),
-                Err(other) => other,
+                Ok(instruction) => instruction,
+                Err(other) => return other,
             },
-        }
+        };
+        run(cpu, memory, devices, &context, rip, &instruction, known)
     }
 
     /// The instruction at `rip` if it was decoded before and its bytes are still the same.
     #[inline]
     fn cached<C: Cpu, M: GuestMemory + ?Sized>(
-        &self,
+        &mut self,
         cpu: &C,
         memory: &M,
         context: &Context,
         rip: u64,
-    ) -> Option<&Instruction> {
+    ) -> Option<Instruction> {
         if !self.cache.may_have(rip) {
             return None;
         }
         let bytes = fetch_leading(cpu, memory, context, rip)?;
-        self.cache.find(rip, context.code_size, bytes)
+        let entry = self.cache.find(rip, context.code_size, bytes)?;
+        if context.mode == Mode::Long {
+            entry.witness = Witness::of(cpu, memory, context, rip, &entry.bytes, entry.instruction.length);
+        }
+        Some(entry.instruction)
     }
 
     /// Fetches, decodes and keeps the instruction at `rip`.
@@ -119,7 +148,8 @@ impl Emulator {
             };
             match decode(bytes.get(..have).unwrap_or_default(), context.code_size, rip) {
                 Ok(instruction) => {
-                    self.cache.keep(rip, context.code_size, LeadingBytes::of(&bytes), instruction);
+                    let witness = Witness::of(cpu, memory, context, rip, &bytes, instruction.length);
+                    self.cache.keep(rip, context.code_size, bytes, witness, instruction);
                     return Ok(instruction);
                 }
                 Err(DecodeError::Truncated) if have < MAX_INSTRUCTION_LENGTH => {}

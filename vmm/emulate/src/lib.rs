@@ -8,6 +8,7 @@
 //! `decode` turns them into the small [`instruction`] form (kept by `cache`), `execute` carries it out over
 //! `operand`, `string`, `stack` and `alu`, with each memory operand going through `segmentation` (limits,
 //! rights, canonical form) and `access` (page walk, then RAM or device), those of 16 bytes and more through `wide`.
+//! What was decoded in 64-bit mode is found again by its `witness` without a fetch, and `plain` moves take a short way.
 //! Registers are changed last, so that a fault leaves them alone; only a REP instruction keeps the iterations it
 //! has done.
 //!
@@ -34,12 +35,14 @@ mod execute;
 mod fetch;
 mod instruction;
 mod operand;
+mod plain;
 mod ports;
 mod segmentation;
 mod stack;
 mod string;
 mod walk;
 mod wide;
+mod witness;
 
 #[cfg(test)]
 mod fixture;

@@ -7,6 +7,7 @@ mod integers;
 mod modes;
 mod moves;
 mod properties;
+mod recall;
 mod stack;
 mod strings;
 mod vectors;

@@ -14,9 +14,14 @@ mod tests;
 
 use crate::{Cpu, PagingFeatures};
 use arch::{Cr0Flags, Cr4Flags, EferFlags, Exception, Gpa, Gva, RFlags};
-use entry::{Entry, EntrySize, Marked, Path, Trail};
+use entry::{Entry, EntrySize, Marked, Trail};
 use memory::GuestMemory;
 use rights::Rights;
+
+pub(crate) use entry::{MAX_DEPTH, Path};
+
+/// The bits of CR3 that say where the first table of 4-level and 5-level paging is.
+pub(crate) const LONG_ROOT: u64 = 0x000f_ffff_ffff_f000;
 
 /// How often a walk begins anew because the guest changes the entries under it.
 const MARK_ATTEMPTS: u32 = 8;
@@ -155,6 +160,20 @@ impl Paging {
         if found.marked { Ok(found.gpa) } else { walk.and_mark() }
     }
 
+    /// The entries that a walk for `access` goes by, and what it finds; `None` if it faults, or if a flag is still to be
+    /// set on the way.
+    pub(crate) fn path<M: GuestMemory + ?Sized>(
+        &self,
+        memory: &M,
+        gva: Gva,
+        access: Access,
+        privilege: Privilege,
+    ) -> Option<(Path, Gpa)> {
+        let mut path = Path::new();
+        let found = Walk { paging: self, memory, gva, access, privilege }.tables(&mut path).ok()?;
+        found.marked.then_some((path, found.gpa))
+    }
+
     /// The bits that are reserved in every present 64-bit entry.
     #[inline]
     fn reserved(&self) -> u64 {
@@ -187,7 +206,6 @@ struct Found {
 impl<M: GuestMemory + ?Sized> Walk<'_, M> {
     #[inline]
     fn tables<T: Trail>(&self, trail: &mut T) -> Result<Found, Exception> {
-        const LONG_ROOT: u64 = 0x000f_ffff_ffff_f000;
         let long_root = Gpa::new(self.paging.cr3 & LONG_ROOT);
         let (levels, root) = match self.paging.mode {
             Mode::FourLevel => (4, long_root),

@@ -93,10 +93,10 @@ impl Trail for () {
 }
 
 /// The deepest walk: five levels.
-const MAX_DEPTH: usize = 5;
+pub(crate) const MAX_DEPTH: usize = 5;
 
 /// The entries that a walk went by, in order, and where they are; the last is the leaf.
-pub(super) struct Path {
+pub(crate) struct Path {
     entries: [(Gpa, Entry); MAX_DEPTH],
     depth: usize,
 }
@@ -122,6 +122,11 @@ pub(super) enum Marked {
 impl Path {
     pub(super) const fn new() -> Self {
         Self { entries: [(Gpa::new(0), Entry(0)); MAX_DEPTH], depth: 0 }
+    }
+
+    /// The entries and where they are.
+    pub(crate) fn steps(&self) -> impl Iterator<Item = (Gpa, u64)> {
+        self.entries.iter().take(self.depth).map(|(at, entry)| (*at, entry.0))
     }
 
     /// Sets the accessed flag of every entry, and the leaf's dirty flag for a write, each in one atomic step that

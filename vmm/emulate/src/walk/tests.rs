@@ -272,6 +272,23 @@ fn tables_outside_of_ram_read_as_all_ones() {
     assert_eq!(read(&rig, 0x5000), fault(9, 0x5000));
 }
 
+#[test]
+fn a_path_is_told_once_its_flags_are_set() {
+    let rig = long();
+    let path = || {
+        let found =
+            Paging::of(&rig.cpu).path(&rig.memory, Gva::new(0x5010), Access::Execute, Privilege::Supervisor);
+        found.map(|(path, gpa)| (path.steps().collect::<Vec<_>>(), gpa))
+    };
+    assert_eq!(path(), None);
+    assert_eq!(walk(&rig, 0x5000, Access::Execute, Privilege::Supervisor), Ok(Gpa::new(0x9000)));
+    let entries = [(0x1000, 0x2000), (0x2000, 0x3000), (0x3000, 0x4000), (LEAF, 0x9000)];
+    let steps = entries.map(|(at, to)| (Gpa::new(at), to | P | W | U | A));
+    assert_eq!(path(), Some((steps.to_vec(), Gpa::new(0x9010))));
+    rig.poke(LEAF, 0x9000 | P | A | NX);
+    assert_eq!(path(), None);
+}
+
 /// RAM in which another processor of the guest writes `entry` to `at` just before each flag is set.
 struct Restless<'a> {
     ram: &'a MemoryMap<VecBlock>,
