@@ -391,9 +391,7 @@ impl VmExit {
 pub enum Outcome {
     /// The instruction is done: move RIP past it.
     Advance,
-    /// Emulation moved RIP to here itself.
-    JumpTo(u64),
-    /// Run the guest again where it is.
+    /// Run the guest again where it is: at the same instruction, or at the next one if the handler has moved RIP.
     Retry,
     /// Deliver the exception; RIP stays.
     Fault(Exception),

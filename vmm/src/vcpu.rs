@@ -414,11 +414,7 @@ impl<B: VcpuBackend> Vcpu<B> {
                     self.stats.note_rip(rip);
                 }
                 Outcome::Retry => {}
-                outcome @ (Outcome::JumpTo(_)
-                | Outcome::Fault(_)
-                | Outcome::Halt
-                | Outcome::Yield(_)
-                | Outcome::Stop(_)) => {
+                outcome @ (Outcome::Fault(_) | Outcome::Halt | Outcome::Yield(_) | Outcome::Stop(_)) => {
                     if let Some(leave) = self.settle(vm, outcome) {
                         now = self.charge(reason, at);
                         break leave;
@@ -490,10 +486,6 @@ impl<B: VcpuBackend> Vcpu<B> {
     fn settle<M: GuestMemory, P: Platform>(&mut self, vm: &Vm<M, P>, outcome: Outcome) -> Option<Leave> {
         match outcome {
             Outcome::Advance | Outcome::Retry => None,
-            Outcome::JumpTo(rip) => {
-                self.backend.advance_to(rip);
-                None
-            }
             Outcome::Fault(exception) => {
                 self.raise(exception);
                 None

@@ -1,13 +1,13 @@
 //! Accesses to device memory, and string port instructions: carried out by emulation.
 
 use crate::exits::{io, msr, port_breakpoints};
-use crate::lapic::LocalApic;
+use crate::lapic::{Effect, LocalApic};
 use crate::{EptFault, IoExit, MemoryAccess, Outcome, StopReason, Vcpu, VcpuBackend, Vm};
 use arch::{
     Cr0Flags, Cr4Flags, EferFlags, Exception, Gpa, Gpr, Nanos, PAGE_SIZE, Port, RFlags, Segment,
     SegmentRegister, Tsc, VectorRegister, VectorValue, Width, XCr0Flags,
 };
-use bus::Platform;
+use bus::{Attention, Platform};
 use emulate::{Access, Cpu, Emulated, KnownTranslation, Mmio, PagingFeatures, Ports};
 use memory::GuestMemory;
 use spin::MutexGuard;
@@ -75,13 +75,35 @@ fn step<B: VcpuBackend, M: GuestMemory, P: Platform>(
     let mut registers = Registers { backend: &mut vcpu.backend, features };
     let result = vcpu.emulator.step(&mut registers, &vm.memory, &mut devices, known);
     let (effect, lapic_written, platform) = (devices.effect, devices.lapic_written, devices.platform);
+    let attention = platform.map_or(Attention::empty(), |mut platform| platform.take_attention());
+    if let Emulated::Done { next_rip } = result
+        && attention.is_empty()
+        && !lapic_written
+    {
+        vcpu.backend.advance_to(next_rip);
+        return Outcome::Retry;
+    }
+    let written = lapic_written.then(|| effect.unwrap_or(Effect::None));
+    finish(vcpu, vm, result, attention, written, now)
+}
+
+/// Acts on what became of an instruction, and on what its accesses set off: `attention` at the devices, `written` at the
+/// local APIC if that was written.
+#[inline(never)]
+fn finish<B: VcpuBackend, M: GuestMemory, P: Platform>(
+    vcpu: &mut Vcpu<B>,
+    vm: &Vm<M, P>,
+    result: Emulated,
+    attention: Attention,
+    written: Option<Effect>,
+    now: Tsc,
+) -> Outcome {
     let outcome = match result {
-        Emulated::Done { next_rip } => Outcome::JumpTo(next_rip),
         // Under single-stepping a slice is one iteration, and each ends in a trap.
         Emulated::Again if vcpu.backend.rflags().contains(RFlags::TRAP_FLAG) => {
             Outcome::Fault(Exception::Debug { dr6: SINGLE_STEP })
         }
-        Emulated::Again => Outcome::Retry,
+        Emulated::Done { .. } | Emulated::Again => Outcome::Retry,
         Emulated::Fault(exception) => Outcome::Fault(exception),
         // A user process must not be able to stop its machine.
         Emulated::Unsupported { .. } if vcpu.backend.segment(SegmentRegister::Ss).dpl() == 3 => {
@@ -90,16 +112,16 @@ fn step<B: VcpuBackend, M: GuestMemory, P: Platform>(
         Emulated::Unsupported { bytes, length } => Outcome::Stop(StopReason::NotEmulated { bytes, length }),
         Emulated::FetchOutsideRam(gpa) => Outcome::Stop(StopReason::FetchOutsideRam(gpa)),
     };
-    let attention = platform.map(|mut platform| platform.take_attention());
-    let outcome = match attention {
-        Some(attention) if !attention.is_empty() => io::settle(vcpu, vm, attention, outcome),
-        Some(_) | None => outcome,
-    };
-    if lapic_written {
+    let outcome = if attention.is_empty() { outcome } else { io::settle(vcpu, vm, attention, outcome) };
+    if let Some(effect) = written {
         // Behind the access to the devices, which an EOI takes to itself.
         vcpu.publish_addressing();
-        msr::apply(vcpu, vm, effect.unwrap_or(crate::lapic::Effect::None), now);
+        msr::apply(vcpu, vm, effect, now);
         vcpu.update_timer(vm);
+    }
+    // A machine that ends here ends at the instruction.
+    if let (Emulated::Done { next_rip }, Outcome::Retry) = (result, outcome) {
+        vcpu.backend.advance_to(next_rip);
     }
     outcome
 }
@@ -114,7 +136,7 @@ struct Devices<'l, 'v, M, P> {
     time: Nanos,
     /// What the write to the local APIC asks for. One instruction writes one register; of a repeated one, the
     /// last effect counts, as the interrupt command register is busy for the others.
-    effect: Option<crate::lapic::Effect>,
+    effect: Option<Effect>,
     lapic_written: bool,
 }
 
@@ -146,7 +168,7 @@ impl<M, P: Platform> Mmio for Devices<'_, '_, M, P> {
             Some(offset) => {
                 self.lapic_written = true;
                 let effect = self.lapic.write_mmio(offset, width, value, self.guest_now);
-                if effect != crate::lapic::Effect::None {
+                if effect != Effect::None {
                     self.effect = Some(effect);
                 }
             }
