@@ -142,6 +142,12 @@ pub trait VcpuBackend {
     /// Sets IA32_EFER; the caller has checked the value.
     fn set_efer(&mut self, value: EferFlags);
 
+    /// CR0, CR4 and IA32_EFER as far as they decide over modes and paging, for comparison: where one of those bits
+    /// changes, so does this.
+    fn paging_registers(&self) -> [u64; 3] {
+        [self.cr0().bits(), self.cr4().bits(), self.efer().bits()]
+    }
+
     /// A segment register.
     fn segment(&self, register: SegmentRegister) -> Segment;
 

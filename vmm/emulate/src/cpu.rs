@@ -51,6 +51,11 @@ pub trait Cpu {
     /// IA32_EFER.
     fn efer(&self) -> EferFlags;
 
+    /// CR0, CR4 and IA32_EFER as far as they decide over modes and paging: where one of those bits changes, so does this.
+    fn paging_registers(&self) -> [u64; 3] {
+        [self.cr0().bits(), self.cr4().bits(), self.efer().bits()]
+    }
+
     /// The current privilege level, 0 to 3. SDM Vol. 3C, "Guest Register State": it is the DPL of SS, in every
     /// mode.
     fn cpl(&self) -> u8 {

@@ -7,7 +7,7 @@
 use crate::context::{Context, Mode};
 use crate::walk::{LONG_ROOT, MAX_DEPTH};
 use crate::{Access, Cpu, MAX_INSTRUCTION_LENGTH};
-use arch::{Cr0Flags, Cr4Flags, EferFlags, Gpa, Gva, PAGE_SIZE, SegmentRegister};
+use arch::{Gpa, Gva, PAGE_SIZE, SegmentRegister};
 use memory::{ExpectedWord, GuestMemory};
 
 /// The most aligned words that an instruction lies in.
@@ -16,33 +16,28 @@ const CODE_WORDS: usize = 3;
 /// The registers besides CR3 that decide over mode, privilege and translation of a fetch.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Registers {
-    cr0: Cr0Flags,
-    cr4: Cr4Flags,
-    efer: EferFlags,
+    paging: [u64; 3],
     code_rights: u32,
     stack_rights: u32,
 }
 
 impl Registers {
+    #[inline]
     fn of(cpu: &impl Cpu) -> Self {
         Self {
-            cr0: cpu.cr0(),
-            cr4: cpu.cr4(),
-            efer: cpu.efer(),
+            paging: cpu.paging_registers(),
             code_rights: cpu.access_rights(SegmentRegister::Cs),
             stack_rights: cpu.access_rights(SegmentRegister::Ss),
         }
     }
 
-    /// Whether `cpu` has these. Without a branch for each: they mostly are the same.
+    /// Whether they are the same. Without a branch for each: mostly all of them are.
     #[inline]
-    fn are_those_of(&self, cpu: &impl Cpu) -> bool {
-        let control = (self.cr0.bits() ^ cpu.cr0().bits())
-            | (self.cr4.bits() ^ cpu.cr4().bits())
-            | (self.efer.bits() ^ cpu.efer().bits());
-        let rights = (self.code_rights ^ cpu.access_rights(SegmentRegister::Cs))
-            | (self.stack_rights ^ cpu.access_rights(SegmentRegister::Ss));
-        (control | u64::from(rights)) == 0
+    fn are(&self, others: &Self) -> bool {
+        let [cr0, cr4, efer] = self.paging;
+        let [other_cr0, other_cr4, other_efer] = others.paging;
+        let rights = (self.code_rights ^ others.code_rights) | (self.stack_rights ^ others.stack_rights);
+        (cr0 ^ other_cr0) | (cr4 ^ other_cr4) | (efer ^ other_efer) | u64::from(rights) == 0
     }
 }
 
@@ -88,7 +83,7 @@ impl Witness {
     /// Whether a fetch would find the same now.
     #[inline]
     pub(crate) fn holds<C: Cpu, M: GuestMemory + ?Sized>(&mut self, cpu: &C, memory: &M) -> bool {
-        if !self.registers.are_those_of(cpu) {
+        if !self.registers.are(&Registers::of(cpu)) {
             return false;
         }
         if let Some(root) = self.words.first_mut() {

@@ -249,6 +249,10 @@ impl<B: VcpuBackend> Cpu for Registers<'_, B> {
         self.backend.efer()
     }
 
+    fn paging_registers(&self) -> [u64; 3] {
+        self.backend.paging_registers()
+    }
+
     fn paging_features(&self) -> PagingFeatures {
         self.features
     }

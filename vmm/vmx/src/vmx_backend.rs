@@ -452,6 +452,12 @@ impl<V: VmcsAccess> VcpuBackend for VmxBackend<V> {
         self.vmcs.set_long_mode(value.contains(EferFlags::LONG_MODE_ACTIVE));
     }
 
+    /// The real registers: what the guest sees instead in the bits that the host owns has no say in this, as guests do
+    /// not have those that would.
+    fn paging_registers(&self) -> [u64; 3] {
+        [field::GUEST_CR0, field::GUEST_CR4, field::GUEST_EFER].map(|field| self.vmcs.read(field))
+    }
+
     fn access_rights(&self, register: SegmentRegister) -> u32 {
         self.vmcs.read(Self::segment_fields(register).access_rights)
     }

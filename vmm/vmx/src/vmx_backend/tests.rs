@@ -50,6 +50,32 @@ fn the_guest_does_not_see_vmxe() {
 }
 
 #[test]
+fn every_register_bit_that_paging_depends_on_is_told() {
+    let told = |cr0, cr4, efer| {
+        let mut backend = backend();
+        backend.set_cr0(cr0);
+        backend.set_cr4(cr4);
+        backend.set_efer(efer);
+        backend.paging_registers()
+    };
+    let (cr0, cr4, efer) = (Cr0Flags::empty(), Cr4Flags::empty(), EferFlags::empty());
+    let mut seen = vec![told(cr0, cr4, efer)];
+    for bit in [Cr0Flags::PROTECTED_MODE_ENABLE, Cr0Flags::WRITE_PROTECT, Cr0Flags::PAGING] {
+        seen.push(told(bit, cr4, efer));
+    }
+    // Of those of CR4, the ones that this guest may have.
+    for bit in [Cr4Flags::PHYSICAL_ADDRESS_EXTENSION, Cr4Flags::PAGE_SIZE_EXTENSION] {
+        seen.push(told(cr0, bit, efer));
+    }
+    for bit in [EferFlags::LONG_MODE_ENABLE, EferFlags::LONG_MODE_ACTIVE, EferFlags::NO_EXECUTE_ENABLE] {
+        seen.push(told(cr0, cr4, bit));
+    }
+    for (index, registers) in seen.iter().enumerate() {
+        assert!(!seen[..index].contains(registers), "{index}");
+    }
+}
+
+#[test]
 fn long_mode_follows_efer_into_the_entry_controls() {
     let mut backend = backend();
     backend.set_efer(EferFlags::LONG_MODE_ENABLE | EferFlags::LONG_MODE_ACTIVE);
