@@ -98,11 +98,14 @@ struct Target {
     goal: u64,
 }
 
-const TARGETS: [Target; 11] = [
+const TARGETS: [Target; 14] = [
     Target { operation: "vmcall", now: Some(150), goal: 80 },
     Target { operation: "cpuid", now: Some(200), goal: 110 },
     Target { operation: "rdmsr-apic-base", now: None, goal: 120 },
     Target { operation: "out-com1-scratch", now: Some(400), goal: 250 },
+    Target { operation: "mmio-read-ioapic-index", now: Some(600), goal: 400 },
+    Target { operation: "mmio-write-ioapic-index", now: Some(600), goal: 400 },
+    Target { operation: "mmio-read-ioapic-window", now: Some(600), goal: 400 },
     Target { operation: "self-ipi", now: None, goal: 300 },
     Target { operation: "switch", now: Some(800), goal: 400 },
     Target { operation: "decision", now: Some(150), goal: 100 },
