@@ -29,6 +29,8 @@ impl fmt::Display for OutOfFrames {
 pub struct FrameBlock {
     hpa: Hpa,
     order: Order,
+    /// Kept beside the order, as every access is checked against it.
+    size_bytes: u64,
 }
 
 impl FrameBlock {
@@ -37,7 +39,9 @@ impl FrameBlock {
     /// # Errors
     /// [`OutOfFrames`] when no block of this order is free.
     pub fn uninitialized(order: Order) -> Result<Self, OutOfFrames> {
-        frames::take(order).map(|hpa| Self { hpa, order }).ok_or(OutOfFrames { bytes: order.bytes() })
+        frames::take(order)
+            .map(|hpa| Self { hpa, order, size_bytes: order.bytes() })
+            .ok_or(OutOfFrames { bytes: order.bytes() })
     }
 
     /// A block of zeros.
@@ -65,7 +69,7 @@ impl FrameBlock {
     /// The block's size in bytes.
     #[inline]
     pub fn size_bytes(&self) -> u64 {
-        self.order.bytes()
+        self.size_bytes
     }
 
     /// The block's first byte in the direct map. What is read and written through it may race.
