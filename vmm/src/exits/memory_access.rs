@@ -46,7 +46,7 @@ pub(super) fn string_io<B: VcpuBackend, M: GuestMemory, P: Platform>(
     now: Tsc,
 ) -> Outcome {
     let outcome = step(vcpu, vm, None, now);
-    if matches!(outcome, Outcome::JumpTo(_) | Outcome::Retry) {
+    if matches!(outcome, Outcome::Retry) {
         port_breakpoints::look(vcpu, access);
     }
     outcome
