@@ -385,7 +385,7 @@ impl VmExit {
     }
 }
 
-/// What a handler decided. Only `vcpu.rs` acts on it.
+/// What a handler decided. Only `vcpu` acts on it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum Outcome {
