@@ -16,10 +16,12 @@ mod event;
 mod fake_vmcs;
 pub mod field;
 pub mod requirements;
+mod vmcs_access;
 mod vmx_backend;
 
 pub use control_bits::{Entry, Exit, PinBased, ProcessorBased, Secondary};
 pub use controls::{ApicMode, Capabilities, ControlMissing, Controls, ExecutionControls};
 pub use decode::decode;
+pub use vmcs_access::{LiveRegisters, VmcsAccess, Window};
 pub use vmm::{ExtendedLayout, Inbox, InterruptSupport, PostedDescriptor, VectorPlaces};
-pub use vmx_backend::{LiveRegisters, VmcsAccess, VmxBackend, Window};
+pub use vmx_backend::VmxBackend;

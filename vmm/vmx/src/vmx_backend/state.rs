@@ -2,7 +2,9 @@
 //!
 //! SDM Vol. 3C, "Guest-State Area" and "VM-Entry Controls for Event Injection".
 
-use super::{LiveRegisters, PENDING_BREAKPOINT, PENDING_BS, VmcsAccess, VmxBackend};
+use super::VmxBackend;
+use super::completion::{PENDING_BREAKPOINT, PENDING_BS};
+use crate::vmcs_access::{LiveRegisters, VmcsAccess};
 use crate::{event, field};
 use arch::{Gpr, SegmentRegister, TableRegister};
 use vmm::{CpuState, PendingEvent, VcpuBackend};

@@ -1,6 +1,7 @@
 //! The backend on a VMCS in a map.
 
 use super::*;
+use crate::LiveRegisters;
 use crate::controls::tests::generous;
 use crate::fake_vmcs::FakeVmcs;
 use arch::TableRegister;

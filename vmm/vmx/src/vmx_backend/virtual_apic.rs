@@ -4,8 +4,9 @@
 //! RVI, the highest of them, and SVI, the highest in service, are in the guest interrupt status and must agree with
 //! the page at every entry. The processor computes PPR itself at entry.
 
-use super::{VmcsAccess, VmxBackend};
+use super::VmxBackend;
 use crate::field;
+use crate::vmcs_access::VmcsAccess;
 use arch::Vector;
 use vmm::ApicRegisters;
 use vmm::lapic::VectorSet;
