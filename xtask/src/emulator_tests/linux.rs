@@ -56,14 +56,7 @@ pub(super) fn check(lab: &Lab, report: &str, vcpus: usize) -> Result<()> {
     // Emulated time runs faster than ours while nothing waits, and slower while it does.
     ensure!(guest.abs_diff(host) < 600, "date: {guest} in the guest, {host} here");
     let dmesg = section("dmesg")?;
-    let complaints: Vec<&str> = dmesg
-        .lines()
-        .filter(|line| !line.contains(OF_THE_PROCESSOR))
-        .filter(|line| {
-            level(line).is_none_or(|level| level <= WARNING)
-                || COMPLAINTS.iter().any(|complaint| line.contains(complaint))
-        })
-        .collect();
+    let complaints: Vec<&str> = dmesg.lines().filter(|line| is_complaint(line)).collect();
     ensure!(complaints.is_empty(), "dmesg complains:\n{}", complaints.join("\n"));
     if lab.kind() == Kind::Bochs {
         // One tick an instruction, a hundred million a second.
@@ -72,6 +65,13 @@ pub(super) fn check(lab: &Lab, report: &str, vcpus: usize) -> Result<()> {
         ensure!((frequency - 100.0).abs() < 0.5, "dmesg: the TSC runs at {frequency} MHz, not at 100");
     }
     Ok(())
+}
+
+/// Whether a raw line of the kernel's log says that something is wrong.
+pub(super) fn is_complaint(line: &str) -> bool {
+    !line.contains(OF_THE_PROCESSOR)
+        && (level(line).is_none_or(|level| level <= WARNING)
+            || COMPLAINTS.iter().any(|complaint| line.contains(complaint)))
 }
 
 /// The number of warnings among the kernel's log levels; what is worse has a smaller one.

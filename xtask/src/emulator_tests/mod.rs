@@ -13,6 +13,7 @@ mod screen_text;
 mod smp;
 mod suite;
 mod testkit;
+mod variants;
 
 use std::time::Instant;
 
@@ -38,6 +39,7 @@ fn all() -> Vec<Case> {
         kernel::CASES,
         linux::CASES,
         smp::CASES,
+        variants::CASES,
         monitor::CASES,
         lifecycle::CASES,
         testkit::CASES,
