@@ -32,7 +32,7 @@ pub(crate) const COMMANDS: [CommandHelp; 12] = [
                   \x20 vm info NAME         configuration, vCPUs, and why it is in its state\n\
                   \x20 vm console NAME      go to its console; the escape key comes back\n\
                   \x20 vm create NAME FROM  a new one like FROM, with settings of its own: memory=512M vcpus=2\n\
-                  \x20                      restart=never|on-failure|always, those of 'vm set', and cmdline=,\n\
+                  \x20                      numa_nodes=2|none restart=never|on-failure|always, those of 'vm set', and cmdline=,\n\
                   \x20                      which takes the rest of the line\n\
                   \x20 vm start NAME        start from the kernel image\n\
                   \x20 vm pause NAME        hold it where it is\n\

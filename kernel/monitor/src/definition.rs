@@ -10,6 +10,8 @@ pub(crate) const MOST_VCPUS: u8 = 64;
 pub(crate) const MOST_WEIGHT: u32 = 10_000;
 /// The largest cap, in percent of a core; the smallest is 1.
 pub(crate) const MOST_CAP: u8 = 100;
+/// The most nodes.
+pub(crate) const MOST_NODES: u8 = 8;
 
 /// A limit on what each vCPU gets of a core, however idle that is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -18,6 +20,15 @@ pub enum Cap {
     Unlimited,
     /// Percent of one core, 1 to 100.
     Percent(u8),
+}
+
+/// Into how many nodes the firmware tables divide processors and memory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Nodes {
+    /// They say nothing of nodes.
+    Untold,
+    /// So many, 1 to 8.
+    Count(u8),
 }
 
 /// The cores that vCPUs may run on.
@@ -86,6 +97,8 @@ pub struct Overrides {
     pub memory_mib: Option<u64>,
     /// How many vCPUs, 1 to 64.
     pub vcpus: Option<u8>,
+    /// How they and the memory are divided.
+    pub nodes: Option<Nodes>,
     /// How they share the cores.
     pub scheduling: SchedulingChange,
     /// When it is started again.

@@ -36,7 +36,7 @@ pub use control::{
     Control, ExitRecord, Feature, FeatureState, HostCpu, HostInfo, HostMemory, Mitigation, VcpuInfo, VmInfo,
     VmState, VmSummary,
 };
-pub use definition::{Cap, Class, Cores, Overrides, Restart, Scheduling, SchedulingChange};
+pub use definition::{Cap, Class, Cores, Nodes, Overrides, Restart, Scheduling, SchedulingChange};
 pub use error::ControlError;
 pub use output::Output;
 pub use terminal::{ESCAPE_KEY, Focus, Terminal};

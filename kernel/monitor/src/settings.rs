@@ -2,7 +2,8 @@
 
 use crate::command::ParseError;
 use crate::definition::{
-    Cap, Class, Cores, MOST_CAP, MOST_VCPUS, MOST_WEIGHT, Overrides, Restart, SchedulingChange,
+    Cap, Class, Cores, MOST_CAP, MOST_NODES, MOST_VCPUS, MOST_WEIGHT, Nodes, Overrides, Restart,
+    SchedulingChange,
 };
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -12,11 +13,12 @@ use core::str::FromStr;
 pub(crate) const SET_KEYS: [&str; 4] = ["weight=", "cap=", "cores=", "class="];
 
 /// The keys that `vm create` takes.
-pub(crate) const CREATE_KEYS: [&str; 8] =
-    ["memory=", "vcpus=", "weight=", "cap=", "cores=", "class=", "restart=", "cmdline="];
+pub(crate) const CREATE_KEYS: [&str; 9] =
+    ["memory=", "vcpus=", "numa_nodes=", "weight=", "cap=", "cores=", "class=", "restart=", "cmdline="];
 
 /// The words that a value can be, with their keys, for completion.
-pub(crate) const WORD_VALUES: [&str; 8] = [
+pub(crate) const WORD_VALUES: [&str; 9] = [
+    "numa_nodes=none",
     "cap=none",
     "cores=all",
     "class=normal",
@@ -45,6 +47,7 @@ pub(crate) struct BadValue<'a> {
 enum Setting {
     MemoryMib(u64),
     Vcpus(u8),
+    Nodes(Nodes),
     Weight(u32),
     Cap(Cap),
     Cores(Cores),
@@ -90,6 +93,10 @@ fn setting<'a>(word: &'a str, keys: &'static [&'static str]) -> Result<Setting, 
             memory_mib(value).ok_or(bad("MiB, 8 or more, or a number with a unit: 512M, 2G"))?,
         ),
         "vcpus" => Setting::Vcpus(in_range(value, 1, MOST_VCPUS).ok_or(bad("a number from 1 to 64"))?),
+        "numa_nodes" => Setting::Nodes(match value {
+            "none" => Nodes::Untold,
+            _ => Nodes::Count(in_range(value, 1, MOST_NODES).ok_or(bad("a number from 1 to 8, or none"))?),
+        }),
         "weight" => Setting::Weight(in_range(value, 1, MOST_WEIGHT).ok_or(bad("a number from 1 to 10000"))?),
         "cap" => Setting::Cap(match value {
             "none" => Cap::Unlimited,
@@ -132,6 +139,7 @@ fn apply(setting: Setting, all: &mut Overrides) -> Result<(), &'static str> {
     match setting {
         Setting::MemoryMib(mib) => fill(&mut all.memory_mib, mib, "memory="),
         Setting::Vcpus(count) => fill(&mut all.vcpus, count, "vcpus="),
+        Setting::Nodes(nodes) => fill(&mut all.nodes, nodes, "numa_nodes="),
         Setting::Weight(weight) => fill(&mut all.scheduling.weight, weight, "weight="),
         Setting::Cap(cap) => fill(&mut all.scheduling.cap, cap, "cap="),
         Setting::Cores(cores) => fill(&mut all.scheduling.cores, cores, "cores="),
@@ -189,10 +197,13 @@ mod tests {
     #[test]
     fn every_setting_is_read() {
         assert_eq!(
-            create("memory=2G vcpus=4 weight=300 cap=50 cores=0,2-3 class=latency restart=on-failure"),
+            create(
+                "memory=2G vcpus=4 numa_nodes=2 weight=300 cap=50 cores=0,2-3 class=latency restart=on-failure"
+            ),
             Ok(Overrides {
                 memory_mib: Some(2048),
                 vcpus: Some(4),
+                nodes: Some(Nodes::Count(2)),
                 scheduling: SchedulingChange {
                     weight: Some(300),
                     cap: Some(Cap::Percent(50)),
@@ -258,6 +269,7 @@ mod tests {
             ("vcpus=65", "vcpus=65: use a number from 1 to 64"),
             ("vcpus=99999999999999999999", "vcpus=99999999999999999999: use a number from 1 to 64"),
             ("memory=4", "memory=4: use MiB, 8 or more, or a number with a unit: 512M, 2G"),
+            ("numa_nodes=9", "numa_nodes=9: use a number from 1 to 8, or none"),
             ("restart=maybe", "restart=maybe: use never, on-failure or always"),
         ] {
             assert_eq!(create(words), Err(String::from(message)), "{words}");

@@ -18,7 +18,7 @@ use core::num::{NonZeroU8, NonZeroU64};
 use core::sync::atomic::AtomicBool;
 use devices::{Contents, DebugConsole, DebugExit, FwCfg, MemorySizes, Pc, PcConfig, TestDevices};
 use hal::vmx::{GuestSpace, Vmcs, VmxCpu};
-use loader::{BootProtocol, EntryState, Image, MemoryLayout, VmDescription};
+use loader::{BootProtocol, EntryState, Image, MemoryLayout, Nodes, VmDescription};
 use memory::GuestMemory;
 use monitor::ControlError;
 use sched::EntityId;
@@ -208,7 +208,7 @@ fn firmware_configuration(config: &VmConfig, space: &Arc<GuestSpace>) -> FwCfg {
     let vcpus = NonZeroU8::new(config.vcpus).unwrap_or(NonZeroU8::MIN);
     let mut contents = Contents::new(memory_bytes, vcpus.get().into(), vcpus.get().into());
     if let Ok(layout) = MemoryLayout::new(memory_bytes) {
-        for file in loader::firmware_files(vcpus, &layout) {
+        for file in loader::firmware_files(vcpus, &layout, config.numa_nodes.and_then(Nodes::new)) {
             contents.add_file(file.name, file.bytes).expect("a few files with short names");
         }
     }
@@ -279,6 +279,7 @@ fn load(
     let description = VmDescription {
         memory_bytes,
         vcpus: NonZeroU8::new(config.vcpus).unwrap_or(NonZeroU8::MIN),
+        nodes: config.numa_nodes.and_then(Nodes::new),
         kernel: Image { name: &config.kernel, bytes: kernel },
         boot: match config.boot {
             Boot::Detect => None,

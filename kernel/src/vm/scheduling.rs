@@ -95,7 +95,7 @@ fn checked(numbers: &[u8], shared: &Shared) -> Result<Vec<u8>, ControlError> {
 /// The definition `name`, like `from` but for `overrides`.
 ///
 /// # Errors
-/// [`ControlError::NoSuchCore`].
+/// [`ControlError::NoSuchCore`]; [`ControlError::Refused`] for more nodes than processors or memory allow.
 pub(super) fn derive(
     from: &VmConfig,
     name: &str,
@@ -113,6 +113,11 @@ pub(super) fn derive(
     if let Some(vcpus) = overrides.vcpus {
         config.vcpus = vcpus;
     }
+    match overrides.nodes {
+        None => {}
+        Some(monitor::Nodes::Untold) => config.numa_nodes = None,
+        Some(monitor::Nodes::Count(count)) => config.numa_nodes = Some(count),
+    }
     match overrides.restart {
         None => {}
         Some(monitor::Restart::Never) => config.restart = Restart::Never,
@@ -122,7 +127,10 @@ pub(super) fn derive(
     if let Some(command_line) = &overrides.command_line {
         config.cmdline.clone_from(command_line);
     }
-    Ok(config)
+    match config.node_mistake() {
+        None => Ok(config),
+        Some(problem) => Err(ControlError::Refused(alloc::format!("field `numa_nodes`: {problem}"))),
+    }
 }
 
 /// Changes the vCPUs `ids` from `old` to `new` while they run; all or none.

@@ -1,6 +1,7 @@
 //! Mistakes in a configuration, in words that name line and field, what is wrong, and what to do.
 
 use crate::FILE_NAME;
+use crate::validate::LEAST_NODE_MIB;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
@@ -90,6 +91,20 @@ pub enum Problem {
         vcpus: u8,
         /// How many cores are named.
         cores: usize,
+    },
+    /// More nodes than virtual processors: one would be without.
+    NodesBeyondVcpus {
+        /// The nodes.
+        nodes: u8,
+        /// The virtual processors.
+        vcpus: u8,
+    },
+    /// The memory is too small for so many nodes.
+    NodesBeyondMemory {
+        /// The nodes.
+        nodes: u8,
+        /// The memory, in MiB.
+        memory_mib: u64,
     },
     /// The text is none of those that there are.
     NotAChoice {
@@ -235,6 +250,16 @@ impl fmt::Display for Problem {
                 f,
                 "class = \"exclusive\" wants a core for each of {vcpus} virtual processors, and {cores} are named; name \
                  more, or lower vcpus"
+            ),
+            Self::NodesBeyondVcpus { nodes, vcpus } => write!(
+                f,
+                "{nodes} nodes want a virtual processor each, and vcpus is {vcpus}; use at most {vcpus}, or raise vcpus"
+            ),
+            Self::NodesBeyondMemory { nodes, memory_mib } => write!(
+                f,
+                "{nodes} nodes want {LEAST_NODE_MIB} MiB each, and memory_mib is {memory_mib}; use at most {}, or raise \
+                 memory_mib",
+                memory_mib / LEAST_NODE_MIB
             ),
             Self::NotAChoice { value, choices } => {
                 write!(f, "\"{value}\" is not a choice; use one of ")?;

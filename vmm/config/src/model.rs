@@ -109,6 +109,9 @@ pub struct VmConfig {
     pub memory_mib: u64,
     /// `vcpus`: virtual processors, 1 to 64; more than the host has cores is fine.
     pub vcpus: u8,
+    /// `numa_nodes`: into how many nodes, 1 to 8, the firmware tables divide processors and memory; `None` says nothing
+    /// of nodes.
+    pub numa_nodes: Option<u8>,
     /// `cpu`: whether the host has what it needs is found out when the machine is built.
     pub cpu: Cpu,
     /// `kernel`: a file of the archive.

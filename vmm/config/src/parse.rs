@@ -34,6 +34,7 @@ const VM_FIELDS: &[&str] = &[
     "debug_exit",
     "debug_console",
     "test_devices",
+    "numa_nodes",
 ];
 
 /// The least memory that a virtual machine can have, in MiB.
@@ -47,6 +48,8 @@ const DEFAULT_WEIGHT: u32 = 100;
 const MOST_CAP: u64 = 100;
 /// The largest number of a host core.
 const LAST_CORE: u64 = 255;
+/// The most nodes that processors and memory can be divided into.
+const MOST_NUMA_NODES: u64 = 8;
 /// The longest name, in bytes.
 const MOST_NAME: usize = 32;
 
@@ -235,12 +238,14 @@ fn read_vm(table: &mut Table<'_>) -> Option<VmConfig> {
     let debug_exit = table.flag("debug_exit");
     let debug_console = table.flag("debug_console");
     let test_devices = table.flag("test_devices");
+    let numa_nodes = table.number("numa_nodes", 1, MOST_NUMA_NODES);
 
     let (name, memory, kernel) = (name?, memory?, kernel?);
-    Some(VmConfig {
+    let vm = VmConfig {
         name: name.value.into(),
         memory_mib: memory.value,
         vcpus: vcpus.map_or(1, byte),
+        numa_nodes: numa_nodes.map(byte),
         cpu: cpu.unwrap_or(Cpu::Host),
         kernel: kernel.value.into(),
         boot: boot.unwrap_or(Boot::Detect),
@@ -265,7 +270,11 @@ fn read_vm(table: &mut Table<'_>) -> Option<VmConfig> {
             vcpus: vcpus.map_or(table.line, |number| number.line),
             cores: scheduling.cores_line,
         },
-    })
+    };
+    if let (Some(nodes), Some(problem)) = (numa_nodes, vm.node_mistake()) {
+        table.error(nodes.line, "numa_nodes", problem);
+    }
+    Some(vm)
 }
 
 fn read_name<'a>(table: &mut Table<'a>) -> Option<Located<&'a str>> {

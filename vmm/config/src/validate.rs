@@ -4,6 +4,9 @@ use crate::{Archive, Class, Config, ConfigError, Damage, Place, Problem, VmConfi
 use alloc::string::String;
 use alloc::vec::Vec;
 
+/// The least memory of a node, in MiB: kernels pass over smaller ones.
+pub(crate) const LEAST_NODE_MIB: u64 = 8;
+
 /// What the host has for virtual machines.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct HostResources<'a> {
@@ -63,6 +66,18 @@ impl VmConfig {
             Class::Exclusive => self.exclusive_mistake(cores.len()),
             Class::Normal | Class::Latency => None,
         }
+    }
+
+    /// What keeps processors and memory from being divided as field `numa_nodes` says: for settings that did not come
+    /// from a file as they are.
+    pub fn node_mistake(&self) -> Option<Problem> {
+        let (nodes, vcpus) = (self.numa_nodes?, self.vcpus);
+        if nodes > vcpus {
+            return Some(Problem::NodesBeyondVcpus { nodes, vcpus });
+        }
+        let memory_mib = self.memory_mib;
+        (memory_mib < u64::from(nodes) * LEAST_NODE_MIB)
+            .then_some(Problem::NodesBeyondMemory { nodes, memory_mib })
     }
 
     /// What keeps the machine from having cores for itself on a host with `host_cores`.
@@ -240,6 +255,24 @@ mod tests {
             vm.scheduling_mistake(&[0, 1]),
             Some(("cores", Problem::NoSuchCore { core: 2, has: [0, 1].into() }))
         );
+    }
+
+    #[test]
+    fn nodes_are_held_to_processors_and_memory() {
+        let mut config = Config::parse(vm("a", "vcpus = 4\nnuma_nodes = 1").as_bytes());
+        let mut vm = config.vms.remove(0);
+        assert_eq!(vm.node_mistake(), None);
+        vm.numa_nodes = Some(4);
+        assert_eq!(
+            vm.node_mistake().map(|problem| alloc::format!("{problem}")).as_deref(),
+            Some("4 nodes want 8 MiB each, and memory_mib is 8; use at most 1, or raise memory_mib")
+        );
+        vm.memory_mib = 32;
+        assert_eq!(vm.node_mistake(), None);
+        vm.vcpus = 3;
+        assert_eq!(vm.node_mistake(), Some(Problem::NodesBeyondVcpus { nodes: 4, vcpus: 3 }));
+        vm.numa_nodes = None;
+        assert_eq!(vm.node_mistake(), None);
     }
 
     #[test]

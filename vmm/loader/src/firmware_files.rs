@@ -6,7 +6,7 @@
 //! a pointer in another, then checksums are made.
 
 use crate::acpi::{FirmwareTables, RSDP_BYTES};
-use crate::{MemoryLayout, smbios};
+use crate::{MemoryLayout, Nodes, smbios};
 use alloc::vec::Vec;
 use core::num::NonZeroU8;
 use zerocopy::IntoBytes;
@@ -27,10 +27,10 @@ const SCRIPT: &str = "etc/table-loader";
 const SMBIOS_ANCHOR: &str = "etc/smbios/smbios-anchor";
 const SMBIOS_STRUCTURES: &str = "etc/smbios/smbios-tables";
 
-/// The files for a machine with `vcpus` processors and memory as in `layout`.
-pub fn firmware_files(vcpus: NonZeroU8, layout: &MemoryLayout) -> Vec<FirmwareFile> {
+/// The files for a machine with `vcpus` processors and memory as in `layout`, divided among `nodes` if there are such.
+pub fn firmware_files(vcpus: NonZeroU8, layout: &MemoryLayout, nodes: Option<Nodes>) -> Vec<FirmwareFile> {
     let file = |name, bytes| FirmwareFile { name, bytes };
-    let tables = FirmwareTables::new(0, vcpus, layout);
+    let tables = FirmwareTables::new(0, vcpus, layout, nodes);
     let (rsdp, blob, script) = linked(&tables);
     let (anchor, structures) = smbios::parts(layout, vcpus);
     Vec::from([
@@ -160,7 +160,7 @@ mod tests {
 
     fn files() -> Vec<FirmwareFile> {
         let layout = MemoryLayout::new(3 << 30).expect("a fair size");
-        firmware_files(NonZeroU8::new(2).expect("not zero"), &layout)
+        firmware_files(NonZeroU8::new(2).expect("not zero"), &layout, Nodes::new(2))
     }
 
     fn take(files: &[FirmwareFile], name: &str) -> Vec<u8> {
@@ -214,7 +214,7 @@ mod tests {
         let files = files();
         let (rsdp, tables) = run(&files, base);
         let layout = MemoryLayout::new(3 << 30).expect("a fair size");
-        let direct = FirmwareTables::new(base, NonZeroU8::new(2).expect("not zero"), &layout);
+        let direct = FirmwareTables::new(base, NonZeroU8::new(2).expect("not zero"), &layout, Nodes::new(2));
         assert_eq!(rsdp, direct.bytes()[..RSDP_BYTES]);
         assert_eq!(tables[RSDP_BYTES..], direct.bytes()[RSDP_BYTES..]);
     }

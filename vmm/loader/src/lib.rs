@@ -20,6 +20,7 @@ mod image;
 mod layout;
 mod linux;
 mod mp_table;
+mod nodes;
 mod payload;
 mod pvh;
 mod smbios;
@@ -32,6 +33,7 @@ pub use error::{LoadError, NotKernel, OtherArchitecture};
 pub use firmware_files::{FirmwareFile, firmware_files};
 pub use image::{BootProtocol, Image};
 pub use layout::{MemoryKind, MemoryLayout, MemoryRange};
+pub use nodes::Nodes;
 
 use arch::Gpa;
 use core::num::NonZeroU8;
@@ -45,6 +47,8 @@ pub struct VmDescription<'a> {
     pub memory_bytes: u64,
     /// Virtual processors, as the firmware tables list them: one package, a core each, APIC IDs counted from 0.
     pub vcpus: NonZeroU8,
+    /// Into how many nodes the firmware tables divide processors and memory; `None` says nothing of nodes.
+    pub nodes: Option<Nodes>,
     /// The kernel image.
     pub kernel: Image<'a>,
     /// How to boot it; `None` decides by the image, see [`BootProtocol::detect`].
@@ -71,7 +75,7 @@ pub fn load(memory: &impl GuestMemory, vm: &VmDescription<'_>) -> Result<EntrySt
     // What an earlier run left where kernels look for a BIOS's data must not be found again.
     copy::zero(memory, layout::BIOS_DATA, layout::BIOS_DATA_BYTES)?;
     copy::zero(memory, layout::CONVENTIONAL_END, layout::HIGH_MEMORY - layout::CONVENTIONAL_END)?;
-    let rsdp = acpi::write_tables(memory, vm.vcpus, &layout)?;
+    let rsdp = acpi::write_tables(memory, vm.vcpus, &layout, vm.nodes)?;
     smbios::write_tables(memory, &layout, vm.vcpus)?;
     mp_table::write(memory, vm.vcpus)?;
     match boot {

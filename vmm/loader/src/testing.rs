@@ -26,6 +26,7 @@ pub(crate) fn vm(bytes: &[u8]) -> VmDescription<'_> {
     VmDescription {
         memory_bytes: 64 * MIB,
         vcpus: NonZeroU8::MIN,
+        nodes: None,
         kernel: Image { name: "vmlinuz", bytes },
         boot: None,
         initramfs: None,

@@ -3,7 +3,7 @@
 use crate::{Bytes, Seen};
 use arch::MIB;
 use core::num::NonZeroU8;
-use loader::{Image, MemoryLayout, VmDescription};
+use loader::{Image, MemoryLayout, Nodes, VmDescription};
 use memory::{MemoryMap, VecBlock};
 
 /// RAM of the guest.
@@ -26,6 +26,7 @@ pub(super) fn image(mut bytes: Bytes<'_>, seen: &mut Seen) {
     let vm = VmDescription {
         memory_bytes: MEMORY,
         vcpus: NonZeroU8::MIN,
+        nodes: Nodes::new(kind >> 3 & 0xf),
         kernel: Image { name: "k", bytes: &file },
         boot: None,
         initramfs: (kind & 0x80 != 0).then_some(Image { name: "i", bytes: &file }),

@@ -48,6 +48,7 @@ fn a_whole_configuration_is_read() {
         class = "latency"
         cpu = "x86-64-v3"
         test_devices = true
+        numa_nodes = 8
 
         [[vm]]
         name = "small"
@@ -69,6 +70,7 @@ fn a_whole_configuration_is_read() {
     assert!(web.debug_exit && web.debug_console && !small.debug_exit && !small.debug_console);
     assert!(!web.autostart && web.console && web.cmdline == "console=ttyS0");
     assert!(web.test_devices && !small.test_devices);
+    assert_eq!((web.numa_nodes, small.numa_nodes), (Some(8), None));
     assert_eq!((small.memory_mib, small.vcpus, small.boot, small.weight), (16, 1, Boot::Detect, 100));
     assert!(small.autostart && !small.console && small.cmdline.is_empty() && small.initramfs.is_none());
     assert_eq!((small.cap, small.cores.as_deref(), small.class), (None, None, Class::Normal));
@@ -108,6 +110,11 @@ fn each_mistake_names_line_machine_field_and_remedy() {
         (
             "class = \"realtime\"",
             "field `class`: \"realtime\" is not a choice; use one of normal, latency, exclusive",
+        ),
+        ("numa_nodes = 9", "field `numa_nodes`: 9 is out of range; use a number from 1 to 8"),
+        (
+            "numa_nodes = 2",
+            "field `numa_nodes`: 2 nodes want a virtual processor each, and vcpus is 1; use at most 1, or raise vcpus",
         ),
         (
             "cpu = \"haswell\"",

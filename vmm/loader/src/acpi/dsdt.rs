@@ -4,8 +4,8 @@
 //! ACPI Specification 6.5, "Device Identification", "\_Sx (System States)", "Resource Data Types for ACPI"; the
 //! device names are those of "Plug and Play Device IDs".
 
-use super::{pci, sdt};
-use crate::MemoryLayout;
+use super::{numa, pci, sdt};
+use crate::{MemoryLayout, Nodes};
 use acpi_tables::Aml;
 use acpi_tables::aml::{
     Device, EISAName, IO, Interrupt, Memory32Fixed, Name, Package, Path, ResourceTemplate, Scope, ZERO,
@@ -21,16 +21,18 @@ use core::num::NonZeroU8;
 
 /// Revision 2: integers of 64 bits.
 const REVISION: u8 = 2;
+/// The node that the root of PCI is in.
+const FIRST_NODE: u8 = 0;
 
-/// The table for a machine with `vcpus` processors and memory as in `layout`.
-pub(crate) fn table(vcpus: NonZeroU8, layout: &MemoryLayout) -> Sdt {
+/// The table for a machine with `vcpus` processors and memory as in `layout`, divided among `nodes` if there are such.
+pub(crate) fn table(vcpus: NonZeroU8, layout: &MemoryLayout, nodes: Option<Nodes>) -> Sdt {
     let mut code = Vec::new();
     power_off().to_aml_bytes(&mut code);
     pci::interrupt_model().to_aml_bytes(&mut code);
     let mut devices: Vec<Box<dyn Aml>> =
-        (0..vcpus.get()).map(|id| Box::new(processor(id)) as Box<dyn Aml>).collect();
+        (0..vcpus.get()).map(|id| Box::new(processor(id, vcpus, nodes)) as Box<dyn Aml>).collect();
     let board = [
-        pci::root_bridge(layout),
+        pci::root_bridge(layout, nodes.map(|_| FIRST_NODE)),
         serial_port(),
         keyboard(),
         auxiliary_port(),
@@ -68,9 +70,19 @@ fn power_off() -> Name {
     Name::new(path("\\_S5_"), &package)
 }
 
-/// A processor device; its UID is the one in the MADT.
-fn processor(id: u8) -> Encoded {
-    device(&format!("C{id:03}"), vec![&hid_string("ACPI0007"), &Name::new(path("_UID"), &id)])
+/// A processor device; its UID is the one in the MADT, and its node the one in the SRAT.
+fn processor(id: u8, vcpus: NonZeroU8, nodes: Option<Nodes>) -> Encoded {
+    let node = proximity(nodes.map(|nodes| numa::node_of(id.into(), nodes, vcpus.into())));
+    device(&format!("C{id:03}"), vec![&hid_string("ACPI0007"), &Name::new(path("_UID"), &id), &node])
+}
+
+/// `_PXM`: the node that a device is nearest to. Nothing where there are no nodes.
+pub(super) fn proximity(node: Option<u8>) -> Encoded {
+    let mut code = Vec::new();
+    if let Some(node) = node {
+        Name::new(path("_PXM"), &node).to_aml_bytes(&mut code);
+    }
+    Encoded(code)
 }
 
 /// COM1.

@@ -96,7 +96,7 @@ const _: () = assert!(size_of::<SourceOverride>() == 10);
 const _: () = assert!(size_of::<LocalApicNmi>() == 6);
 
 /// The first APIC ID that does not fit the entry of a local APIC, where it would mean all.
-const FIRST_WIDE_ID: u32 = 255;
+pub(super) const FIRST_WIDE_ID: u32 = 255;
 
 /// The table for `vcpus` processors with APIC IDs from 0, those from 255 on as x2APICs.
 pub(crate) fn table(vcpus: NonZeroU32) -> Sdt {

@@ -7,12 +7,13 @@ mod dsdt;
 mod fadt;
 mod hpet;
 mod madt;
+mod numa;
 mod pci;
 #[cfg(test)]
 mod tests;
 
 use crate::layout::{ACPI_ROOM, ACPI_TABLES};
-use crate::{LoadError, MemoryLayout, copy};
+use crate::{LoadError, MemoryLayout, Nodes, copy};
 use acpi_tables::facs::FACS;
 use acpi_tables::mcfg::MCFG;
 use acpi_tables::sdt::Sdt;
@@ -53,21 +54,26 @@ pub(crate) struct Places {
 
 impl FirmwareTables {
     /// The tables for a machine with `vcpus` processors and memory as in `layout`, to be put at `base`, a multiple of 64
-    /// below 4 GiB.
-    pub fn new(base: u32, vcpus: NonZeroU8, layout: &MemoryLayout) -> Self {
+    /// below 4 GiB. With `nodes`, processors and memory are divided among so many.
+    pub fn new(base: u32, vcpus: NonZeroU8, layout: &MemoryLayout, nodes: Option<Nodes>) -> Self {
         let mut tables = Self { base, bytes: alloc::vec![0; RSDP_BYTES], places: Places::default() };
         let facs = tables.add(&FACS::new());
-        let dsdt = tables.add(&dsdt::table(vcpus, layout));
+        let dsdt = tables.add(&dsdt::table(vcpus, layout, nodes));
         let fadt = tables.add(&fadt::table(facs, dsdt));
         let madt = tables.add(&madt::table(vcpus.into()));
         let mut mcfg = MCFG::new(OEM_ID, OEM_TABLE_ID, OEM_REVISION);
         mcfg.add_ecam(ECAM_BASE.get(), 0, 0, u8::MAX);
         let mcfg = tables.add(&mcfg);
         let hpet = tables.add(&hpet::table());
+        let mut listed = Vec::from([fadt, madt, mcfg, hpet]);
+        if let Some(nodes) = nodes {
+            listed.push(tables.add(&numa::affinity(nodes, vcpus.into(), layout)));
+            listed.push(tables.add(&numa::distances(nodes)));
+        }
 
         let mut xsdt = XSDT::new(OEM_ID, OEM_TABLE_ID, OEM_REVISION);
         let mut rsdt = sdt(*b"RSDT", 1);
-        for table in [fadt, madt, mcfg, hpet] {
+        for table in listed {
             xsdt.add_entry(u64::from(table));
             rsdt.append_slice(&table.to_le_bytes());
         }
@@ -100,14 +106,16 @@ impl FirmwareTables {
     }
 }
 
-/// Writes the tables for `vcpus` processors and memory as in `layout` to [`ACPI_TABLES`] and returns where the root pointer is.
+/// Writes the tables for `vcpus` processors and memory as in `layout`, divided among `nodes` if there are such, to
+/// [`ACPI_TABLES`], and returns where the root pointer is.
 pub(crate) fn write_tables(
     memory: &impl GuestMemory,
     vcpus: NonZeroU8,
     layout: &MemoryLayout,
+    nodes: Option<Nodes>,
 ) -> Result<Gpa, LoadError> {
     let base = u32::try_from(ACPI_TABLES.get()).expect("the tables are below 1 MiB");
-    let tables = FirmwareTables::new(base, vcpus, layout);
+    let tables = FirmwareTables::new(base, vcpus, layout, nodes);
     assert!(tables.bytes.len() as u64 <= ACPI_ROOM, "the tables for 255 processors fit, as a test shows");
     copy::write(memory, ACPI_TABLES, &tables.bytes)?;
     Ok(ACPI_TABLES)

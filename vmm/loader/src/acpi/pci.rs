@@ -6,7 +6,7 @@
 //! Pins are on PCI interrupt lines, which are I/O APIC inputs of their own. An operating system that uses the 8259 pair
 //! instead (it says so by `\_PIC`) finds an interrupt link device for each line, which the ISA bridge routes.
 
-use super::dsdt::{Encoded, current, device, hid, path};
+use super::dsdt::{Encoded, current, device, hid, path, proximity};
 use crate::MemoryLayout;
 use acpi_tables::Aml;
 use acpi_tables::aml::{
@@ -48,8 +48,8 @@ pub(super) fn interrupt_model() -> Encoded {
     Encoded(code)
 }
 
-/// The root bridge, with all that is on its bus and cannot be found there.
-pub(super) fn root_bridge(layout: &MemoryLayout) -> Encoded {
+/// The root bridge, with all that is on its bus and cannot be found there. It is near to `node`, if there are nodes.
+pub(super) fn root_bridge(layout: &MemoryLayout, node: Option<u8>) -> Encoded {
     device(
         "PCI0",
         vec![
@@ -57,6 +57,7 @@ pub(super) fn root_bridge(layout: &MemoryLayout) -> Encoded {
             &Name::new(path("_CID"), &acpi_tables::aml::EISAName::new("PNP0A03")),
             &Name::new(path("_UID"), &ZERO),
             &Name::new(path("_BBN"), &ZERO),
+            &proximity(node),
             &current(&windows(layout)),
             &control(),
             &isa_bridge(),

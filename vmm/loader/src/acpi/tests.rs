@@ -1,15 +1,19 @@
 //! Tests of the tables' shape: checksums, links, and what they say of the machine.
 
 use super::{ACPI_ROOM, FirmwareTables};
-use crate::MemoryLayout;
+use crate::{MemoryLayout, Nodes};
 use arch::platform_layout as pc;
 use core::num::NonZeroU8;
 
 const BASE: u32 = 0xe_0000;
 
 fn tables(vcpus: u8) -> Vec<u8> {
-    let layout = MemoryLayout::new(64 << 20).expect("a fair size");
-    FirmwareTables::new(BASE, NonZeroU8::new(vcpus).expect("not zero"), &layout).bytes().to_vec()
+    tables_with_nodes(vcpus, None)
+}
+
+fn tables_with_nodes(vcpus: u8, nodes: Option<Nodes>) -> Vec<u8> {
+    let layout = MemoryLayout::new(8 << 30).expect("a fair size");
+    FirmwareTables::new(BASE, NonZeroU8::new(vcpus).expect("not zero"), &layout, nodes).bytes().to_vec()
 }
 
 fn u32_at(bytes: &[u8], offset: usize) -> u32 {
@@ -162,4 +166,24 @@ fn the_root_bridge_has_a_route_for_each_pin_in_both_models() {
 #[test]
 fn tables_for_the_most_processors_fit_their_room() {
     assert!(tables(255).len() as u64 <= ACPI_ROOM);
+    assert!(tables_with_nodes(255, Nodes::new(Nodes::MOST)).len() as u64 <= ACPI_ROOM);
+}
+
+#[test]
+fn nodes_are_told_when_they_are_asked_for() {
+    let listed = |bytes: &[u8], signature: &[u8]| {
+        let rsdt = table(bytes, u32_at(bytes, 16));
+        rsdt[36..].chunks(4).any(|entry| table(bytes, u32_at(entry, 0)).starts_with(signature))
+    };
+    let (without, with) = (tables(2), tables_with_nodes(2, Nodes::new(2)));
+    for signature in [b"SRAT", b"SLIT"] {
+        assert!(!listed(&without, signature) && listed(&with, signature));
+    }
+    // The second processor and the root of PCI are near to a node of their own.
+    let dsdt = |bytes: &[u8]| table(bytes, u32_at(find(bytes, b"FACP"), 40)).to_vec();
+    let has = |bytes: &[u8], text: &[u8]| dsdt(bytes).windows(text.len()).any(|window| window == text);
+    assert!(has(&with, b"ACPI0007\0\x08_UID\x01\x08_PXM\x01") && has(&with, b"_BBN\0\x08_PXM\0"));
+    assert!(!has(&without, b"_PXM"));
+    // Two processors, and memory in three parts.
+    assert_eq!(find(&with, b"SRAT").len(), 48 + 2 * 16 + 3 * 40);
 }
