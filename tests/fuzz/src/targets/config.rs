@@ -4,7 +4,7 @@ use crate::{Bytes, Seen};
 use config::{Archive, Config, HostResources};
 
 /// Beginnings of lines that a file may have.
-const BEGINNINGS: [&str; 24] = [
+const BEGINNINGS: [&str; 27] = [
     "[[vm]]\n",
     "[host]\n",
     "name = ",
@@ -29,9 +29,12 @@ const BEGINNINGS: [&str; 24] = [
     "vm = ",
     "unknown = ",
     "# ",
+    "numa_nodes = ",
+    "cpu = ",
+    "test_devices = ",
 ];
 /// Ends of lines.
-const ENDS: [&str; 24] = [
+const ENDS: [&str; 25] = [
     "\"a\"",
     "\"b\"",
     "\"k\"",
@@ -56,6 +59,7 @@ const ENDS: [&str; 24] = [
     "\"ctrl-]\"",
     "{}",
     "\"",
+    "2",
 ];
 
 /// `craton.toml`: lines that the bytes choose, and now and then bytes as they are.
@@ -155,6 +159,8 @@ fn judge(config: &mut Config, archive: &Archive<'_>, seen: &mut Seen) {
     }
     for vm in &config.vms {
         assert!((1..=64).contains(&vm.vcpus) && vm.memory_mib >= 8 && !vm.name.is_empty());
+        let nodes = vm.numa_nodes.unwrap_or(1);
+        assert!((1..=vm.vcpus.min(8)).contains(&nodes) && u64::from(nodes) * 8 <= vm.memory_mib);
         seen.note_magnitude(4, vm.memory_mib);
     }
 }
