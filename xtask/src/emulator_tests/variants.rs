@@ -1,5 +1,5 @@
 //! Linux by other ways through the PC than its usual one: interrupt controllers that it is told to leave alone, tables that it
-//! is told not to read, clocks that it would not choose. Several guests in one boot.
+//! is told not to read, clocks that it would not choose, nodes that few machines have. Several guests in one boot.
 
 use std::fmt::Write as _;
 
@@ -15,6 +15,7 @@ use crate::machine::Serial;
 pub(super) const CASES: &[Case] = &[
     Case { name: "variants::interrupts_by_other_controllers", run: controllers },
     Case { name: "variants::clocks_of_the_pc", run: clocks },
+    Case { name: "variants::nodes_of_processors_and_memory", run: nodes },
 ];
 
 /// A guest that goes another way.
@@ -92,12 +93,29 @@ const CLOCKS: [Variant; 2] = [
     },
 ];
 
+/// A guest that is told of nodes: four processors and 128 MiB in two.
+const NODES: [Variant; 1] = [Variant {
+    name: "nodes",
+    keys: "vcpus = 4\nnuma_nodes = 2\n",
+    processors: 4,
+    shows: &[
+        "SRAT: PXM 0 -> APIC 0x01 -> Node 0",
+        "SRAT: PXM 1 -> APIC 0x02 -> Node 1",
+        "SRAT: Node 1 PXM 1 [mem 0x04000000-0x07ffffff]",
+        "==node0 0-1 10 20",
+        "==node1 2-3 20 10",
+    ],
+    ..USUAL
+}];
+
 /// What each guest does. Interrupts of timer and serial port are counted before and after a second.
 const REPORT: &str = "counts() { awk '/^ *0:/ || /LOC:/ { t += $2 + $3 } /ttyS0/ { s += $2 + $3 } \
      END { print \"==counts\", t, s }' /proc/interrupts; }; \
      cat /proc/cmdline; counts; \
      echo ==clock $(cat /sys/devices/system/clocksource/clocksource0/current_clocksource); \
      echo ==x2apic $(grep -c x2apic /proc/cpuinfo); echo ==processors $(nproc); \
+     dmesg | grep SRAT; for node in /sys/devices/system/node/node*; do \
+     echo ==${node##*/} $(cat $node/cpulist $node/distance); done; \
      sleep 1; head -n 12 /proc/interrupts; counts; \
      echo ==complaints; dmesg -r | grep -E '^<[0-4]>|WARNING|BUG|Oops|Call Trace|Firmware|MSR|Unable|unstable|spurious'; \
      echo ==end";
@@ -108,6 +126,10 @@ fn controllers(lab: &Lab) -> Result<()> {
 
 fn clocks(lab: &Lab) -> Result<()> {
     side_by_side(lab, "variants-clocks", &CLOCKS)
+}
+
+fn nodes(lab: &Lab) -> Result<()> {
+    side_by_side(lab, "variants-nodes", &NODES)
 }
 
 /// Boots all `variants` at once, and checks what they say once they have ended.
