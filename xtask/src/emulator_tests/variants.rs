@@ -121,19 +121,29 @@ const REPORT: &str = "counts() { awk '/^ *0:/ || /LOC:/ { t += $2 + $3 } /ttyS0/
      echo ==end";
 
 fn controllers(lab: &Lab) -> Result<()> {
-    side_by_side(lab, "variants-controllers", &CONTROLLERS)
+    side_by_side(lab, "variants-controllers", &CONTROLLERS, |_| Ok(()))
 }
 
 fn clocks(lab: &Lab) -> Result<()> {
-    side_by_side(lab, "variants-clocks", &CLOCKS)
+    side_by_side(lab, "variants-clocks", &CLOCKS, |_| Ok(()))
 }
 
 fn nodes(lab: &Lab) -> Result<()> {
-    side_by_side(lab, "variants-nodes", &NODES)
+    side_by_side(lab, "variants-nodes", &NODES, |serial| {
+        order(serial, "vm create more nodes numa_nodes=5")?;
+        serial
+            .wait_for("field `numa_nodes`: 5 nodes want a virtual processor each, and vcpus is 4", SHORT)?;
+        Ok(())
+    })
 }
 
-/// Boots all `variants` at once, and checks what they say once they have ended.
-fn side_by_side(lab: &Lab, name: &str, variants: &[Variant]) -> Result<()> {
+/// Boots all `variants` at once, and checks what they say once they have ended; then goes on in the monitor by `further`.
+fn side_by_side(
+    lab: &Lab,
+    name: &str,
+    variants: &[Variant],
+    further: impl FnOnce(&mut Serial) -> Result<()>,
+) -> Result<()> {
     let mut configuration = String::from(
         "[[vm]]\nname = \"silent\"\nmemory_mib = 16\nkernel = \"testkit\"\nautostart = false\nconsole = true\n\
          initramfs = \"initramfs.cpio\"\n\n",
@@ -162,7 +172,7 @@ fn side_by_side(lab: &Lab, name: &str, variants: &[Variant]) -> Result<()> {
             }
         }
         ensure!(failures.is_empty(), "{}", failures.join("\n"));
-        Ok(())
+        further(&mut machine.serial)
     })
 }
 
