@@ -3,10 +3,11 @@
 //! An access is translated whole before any of it is carried out, so a fault on its second page leaves the first
 //! untouched. It is split only where it crosses a page or where a part of it has no width of its own.
 
+use crate::breakpoint::Watch;
 use crate::context::{Context, Mode};
 use crate::segmentation::linear;
 use crate::{Access, Cpu, KnownTranslation, Mmio, Privilege};
-use arch::{Exception, Gpa, Gva, PAGE_SIZE, RFlags, SegmentRegister, Width};
+use arch::{Exception, Gpa, Gva, PAGE_SIZE, Port, RFlags, SegmentRegister, Width};
 use memory::GuestMemory;
 
 /// What answers at a guest-physical address.
@@ -64,6 +65,8 @@ pub(crate) struct Machine<'a, C, M: ?Sized, D> {
     /// RFLAGS as the instruction has changed them so far.
     pub(crate) rflags: RFlags,
     pages: PageCache,
+    /// Only while breakpoints are enabled.
+    watch: Option<Watch>,
 }
 
 impl<'a, C: Cpu, M: GuestMemory + ?Sized, D: Mmio> Machine<'a, C, M, D> {
@@ -74,6 +77,7 @@ impl<'a, C: Cpu, M: GuestMemory + ?Sized, D: Mmio> Machine<'a, C, M, D> {
         devices: &'a mut D,
         context: &'a Context,
         known: Option<KnownTranslation>,
+        watch: Option<Watch>,
     ) -> Self {
         let mut pages = PageCache::default();
         if let Some(known) = known {
@@ -87,7 +91,7 @@ impl<'a, C: Cpu, M: GuestMemory + ?Sized, D: Mmio> Machine<'a, C, M, D> {
                 Access::Execute => {}
             }
         }
-        Self { cpu, memory, devices, context, rflags: context.rflags, pages }
+        Self { cpu, memory, devices, context, rflags: context.rflags, pages, watch }
     }
 
     /// Checks and translates `width` bytes at `offset` in `segment`.
@@ -108,7 +112,30 @@ impl<'a, C: Cpu, M: GuestMemory + ?Sized, D: Mmio> Machine<'a, C, M, D> {
         }
         let spot = self.translate(gva, access)?;
         let split = self.translate_rest(gva, width.bytes(), access)?;
+        self.watch_data(gva, width.bytes(), access);
         Ok(Span { spot, width, split })
+    }
+
+    /// Has an access of `length` bytes at `gva` meet the breakpoints there. It has passed every check.
+    #[inline]
+    pub(crate) fn watch_data(&mut self, gva: Gva, length: u64, access: Access) {
+        if let Some(watch) = &mut self.watch {
+            watch.note_data(gva, length, access);
+        }
+    }
+
+    /// Has an access to a port meet the breakpoints there.
+    #[inline]
+    pub(crate) fn watch_port(&mut self, port: Port, width: Width) {
+        if let Some(watch) = &mut self.watch {
+            watch.note_port(port, width);
+        }
+    }
+
+    /// The breakpoints that were met so far, as bits of DR6.
+    #[inline]
+    pub(crate) fn met(&self) -> u64 {
+        self.watch.map_or(0, |watch| watch.met)
     }
 
     /// Translates what of `length` bytes at `gva` is on a second page: the bytes on the first, and where the rest is.

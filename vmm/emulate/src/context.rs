@@ -2,6 +2,7 @@
 //!
 //! SDM Vol. 3A, "Modes of Operation"; Vol. 1, "Operand Size and Address Size in 64-Bit Mode".
 
+use crate::instruction::Instruction;
 use crate::{Cpu, Paging, Privilege};
 use arch::{Cr0Flags, EferFlags, RFlags, SegmentRegister};
 
@@ -93,6 +94,12 @@ impl Context {
                 && cr0.contains(Cr0Flags::ALIGNMENT_MASK)
                 && rflags.contains(RFlags::ALIGNMENT_CHECK),
         }
+    }
+
+    /// Where the instruction behind `instruction`, which is at `rip`, is.
+    #[inline]
+    pub(crate) fn behind(&self, rip: u64, instruction: &Instruction) -> u64 {
+        rip.wrapping_add(u64::from(instruction.length)) & self.code_size.ip_mask()
     }
 
     /// Whose the instruction's own memory accesses are.

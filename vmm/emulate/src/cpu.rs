@@ -81,6 +81,16 @@ pub trait Cpu {
     /// Sets a vector register. Parts that the processor does not have are ignored.
     fn set_vector(&mut self, register: VectorRegister, value: &VectorValue);
 
+    /// DR7.
+    fn dr7(&self) -> u64;
+
+    /// DR0 to DR3. Asked for only while DR7 enables one of them.
+    fn breakpoints(&self) -> [u64; 4];
+
+    /// The instruction, or the iteration of it that was just done, met these breakpoints, a bit each from bit 0 on: it
+    /// is to end in a debug exception behind it.
+    fn meet_breakpoints(&mut self, met: u64);
+
     /// PKRU. Asked for only with CR4.PKE set, so a caller whose guests have no protection keys leaves it alone.
     fn pkru(&self) -> u32 {
         0

@@ -1,6 +1,7 @@
 //! The emulator as its caller sees it: one instruction in, what became of it out.
 
 use crate::access::Machine;
+use crate::breakpoint::{Breakpoints, Watch};
 use crate::cache::DecodeCache;
 use crate::context::{Context, Mode};
 use crate::decode::{DecodeError, decode};
@@ -21,7 +22,8 @@ pub enum Emulated {
         next_rip: u64,
     },
     /// A REP instruction did a slice of its iterations: RIP stays, and so does the instruction. With RFLAGS.TF
-    /// set the slice is one iteration, after which the caller reports the single step.
+    /// set the slice is one iteration, after which the caller reports the single step; it also ends behind an
+    /// iteration that met a breakpoint.
     Again,
     /// It ends in this exception. Registers are as before it, but for finished iterations of a REP instruction.
     Fault(Exception),
@@ -74,17 +76,19 @@ impl Emulator {
         known: Option<KnownTranslation>,
     ) -> Emulated {
         let rip = cpu.rip();
+        let watch = Breakpoints::are_enabled(cpu.dr7()).then(|| Watch::of(cpu));
         if let Some(entry) = self.cache.recall(cpu, memory, rip) {
-            if let (Some(plain), Some(known)) = (entry.plain, &known)
+            if watch.is_none()
+                && let (Some(plain), Some(known)) = (entry.plain, &known)
                 && plain.carry_out(&entry.instruction, cpu, devices, known)
             {
                 // 64-bit mode, so all of it counts.
                 return Emulated::Done { next_rip: rip.wrapping_add(u64::from(entry.instruction.length)) };
             }
             let context = Context::of(cpu);
-            return run(cpu, memory, devices, &context, rip, &entry.instruction, known);
+            return run(cpu, memory, devices, &context, &entry.instruction, known, watch);
         }
-        self.step_by_fetch(cpu, memory, devices, known)
+        self.step_by_fetch(cpu, memory, devices, known, watch)
     }
 
     /// [`Self::step`] of an instruction that must be fetched.
@@ -95,6 +99,7 @@ impl Emulator {
         memory: &M,
         devices: &mut D,
         known: Option<KnownTranslation>,
+        watch: Option<Watch>,
     ) -> Emulated {
         let context = Context::of(cpu);
         let rip = cpu.rip();
@@ -105,7 +110,7 @@ impl Emulator {
                 Err(other) => return other,
             },
         };
-        run(cpu, memory, devices, &context, rip, &instruction, known)
+        run(cpu, memory, devices, &context, &instruction, known, watch)
     }
 
     /// The instruction at `rip` if it was decoded before and its bytes are still the same.
@@ -175,15 +180,19 @@ fn run<C: Cpu, M: GuestMemory + ?Sized, D: Mmio + Ports>(
     memory: &M,
     devices: &mut D,
     context: &Context,
-    rip: u64,
     instruction: &Instruction,
     known: Option<KnownTranslation>,
+    watch: Option<Watch>,
 ) -> Emulated {
-    let mut machine = Machine::new(cpu, memory, devices, context, known);
-    match machine.execute(instruction) {
-        Ok(Progress::Done) => Emulated::Done {
-            next_rip: rip.wrapping_add(u64::from(instruction.length)) & context.code_size.ip_mask(),
-        },
+    let mut machine = Machine::new(cpu, memory, devices, context, known, watch);
+    let progress = machine.execute(instruction);
+    let met = machine.met();
+    if met != 0 && progress.is_ok() {
+        cpu.meet_breakpoints(met);
+    }
+    match progress {
+        Ok(Progress::Done) => Emulated::Done { next_rip: context.behind(cpu.rip(), instruction) },
+        Ok(Progress::Branched(target)) => Emulated::Done { next_rip: target },
         Ok(Progress::Again) => Emulated::Again,
         Err(exception) => Emulated::Fault(exception),
     }

@@ -4,6 +4,7 @@
 //! then moves data, then sets flags.
 
 mod bits;
+mod branch;
 mod exchange;
 mod multiply;
 mod vector;
@@ -23,6 +24,8 @@ pub(crate) enum Progress {
     Done,
     /// It is a REP instruction with iterations left.
     Again,
+    /// To its end, and the next instruction is here.
+    Branched(u64),
 }
 
 impl<C: Cpu, M: GuestMemory + ?Sized, D: Mmio + Ports> Machine<'_, C, M, D> {
@@ -146,6 +149,9 @@ impl<C: Cpu, M: GuestMemory + ?Sized, D: Mmio + Ports> Machine<'_, C, M, D> {
             Operation::Vector(moved) => self.vector(instruction, moved)?,
             Operation::Push => self.push(instruction)?,
             Operation::Pop => self.pop(instruction)?,
+            Operation::Jump => return self.jump(instruction),
+            Operation::Call => return self.call(instruction),
+            Operation::Return(further) => return self.near_return(instruction, further),
             Operation::String(action, repeat) => return self.string(instruction, action, repeat),
         }
         Ok(Progress::Done)

@@ -42,6 +42,10 @@ pub(crate) struct TestCpu {
     pub(crate) features: PagingFeatures,
     pub(crate) pdptes: Option<[u64; 4]>,
     pub(crate) pkru: u32,
+    pub(crate) dr7: u64,
+    pub(crate) breakpoints: [u64; 4],
+    /// The breakpoints that were met.
+    pub(crate) met: u64,
     pub(crate) xcr0: XCr0Flags,
     pub(crate) vectors: [VectorValue; 32],
 }
@@ -94,6 +98,15 @@ impl Cpu for TestCpu {
     }
     fn pkru(&self) -> u32 {
         self.pkru
+    }
+    fn dr7(&self) -> u64 {
+        self.dr7
+    }
+    fn breakpoints(&self) -> [u64; 4] {
+        self.breakpoints
+    }
+    fn meet_breakpoints(&mut self, met: u64) {
+        self.met |= met;
     }
 }
 
@@ -162,6 +175,9 @@ impl Rig {
                 features: PagingFeatures { physical_address_bits: 40, gib_pages: true },
                 pdptes: None,
                 pkru: 0,
+                dr7: 0x400,
+                breakpoints: [0; 4],
+                met: 0,
                 xcr0: XCr0Flags::all(),
                 vectors: core::array::from_fn(|register| {
                     core::array::from_fn(|byte| u8::try_from((register * 64 + byte) % 251).expect("small"))

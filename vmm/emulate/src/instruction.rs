@@ -208,6 +208,12 @@ pub(crate) enum Operation {
     Push,
     /// The stack to destination.
     Pop,
+    /// JMP to the source.
+    Jump,
+    /// CALL of the source.
+    Call,
+    /// RET, which takes so many bytes more off the stack.
+    Return(u16),
     String(StringAction, Repeat),
 }
 
@@ -276,7 +282,7 @@ pub(crate) struct MemoryOperand {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Instruction {
     pub(crate) operation: Operation,
-    /// The operand size; of PUSH and POP the size of the stack slot.
+    /// The operand size; of PUSH, POP and branches the size of the stack slot.
     pub(crate) width: Width,
     pub(crate) destination: Operand,
     pub(crate) source: Operand,

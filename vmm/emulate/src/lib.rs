@@ -15,8 +15,8 @@
 //! Emulated is what has an operand in memory and is used on devices: moves of all kinds, MOVBE, selectors to
 //! memory, arithmetic, logic, shifts, products and quotients, bits, conditions, exchanges, PUSH and POP, string
 //! instructions with and without ports, cache-line flushes, and moves of SSE, AVX and AVX-512 registers without masks.
-//! Not modelled: x87, MMX, vector instructions that compute, loads of segment registers, far transfers, control flow,
-//! data breakpoints; such an instruction comes back as [`Emulated::Unsupported`]. A LOCK prefix does not make an
+//! Not modelled: x87, MMX, vector instructions that compute, loads of segment registers, far transfers; such an
+//! instruction comes back as [`Emulated::Unsupported`]. Breakpoints on data and ports are met by what is emulated. A LOCK prefix does not make an
 //! access to RAM atomic against other processors of the guest: an instruction comes here for a device access, and
 //! devices are accessed one at a time.
 #![cfg_attr(not(test), no_std)]
@@ -26,6 +26,7 @@
 
 mod access;
 mod alu;
+mod breakpoint;
 mod cache;
 mod context;
 mod cpu;
@@ -49,6 +50,7 @@ mod fixture;
 #[cfg(test)]
 mod tests;
 
+pub use breakpoint::Breakpoints;
 pub use cpu::{Cpu, Mmio, PagingFeatures, Ports};
 pub use decode::warm;
 pub use emulator::{Emulated, Emulator, KnownTranslation};

@@ -29,7 +29,7 @@ impl<C: Cpu, M: GuestMemory + ?Sized, D: Mmio + Ports> Machine<'_, C, M, D> {
         if matches!(action, StringAction::In | StringAction::Out) {
             self.check_port(self.port(), instruction.width)?;
         }
-        // A single step ends after each iteration.
+        // A single step ends after each iteration, and so does a breakpoint.
         let single_step = self.rflags.contains(RFlags::TRAP_FLAG);
         for _ in 0..if single_step { 1 } else { REP_SLICE } {
             self.iterate(instruction, action)?;
@@ -40,6 +40,9 @@ impl<C: Cpu, M: GuestMemory + ?Sized, D: Mmio + Ports> Machine<'_, C, M, D> {
             set_register(self.cpu, Gpr::Rcx, counter_width, count);
             if count == 0 || self.comparison_ends(action, repeat) {
                 return Ok(Progress::Done);
+            }
+            if self.met() != 0 {
+                return Ok(Progress::Again);
             }
         }
         Ok(Progress::Again)
@@ -108,6 +111,7 @@ impl<C: Cpu, M: GuestMemory + ?Sized, D: Mmio + Ports> Machine<'_, C, M, D> {
                 // The store is checked first: a read of a port cannot be undone.
                 let place = self.span(SegmentRegister::Es, to, width, Access::Write)?;
                 let value = self.devices.port_read(self.port(), width);
+                self.watch_port(self.port(), width);
                 self.store(place, u64::from(value));
                 self.step_pointer(instruction, Gpr::Rdi);
             }
@@ -115,6 +119,7 @@ impl<C: Cpu, M: GuestMemory + ?Sized, D: Mmio + Ports> Machine<'_, C, M, D> {
                 let place = self.span(segment, from, width, Access::Read)?;
                 let [a, b, c, d, ..] = (self.load(place) & width.mask()).to_le_bytes();
                 self.devices.port_write(self.port(), width, u32::from_le_bytes([a, b, c, d]));
+                self.watch_port(self.port(), width);
                 self.step_pointer(instruction, Gpr::Rsi);
             }
         }

@@ -2,6 +2,8 @@
 
 mod arithmetic;
 mod bits;
+mod branches;
+mod breakpoints;
 mod fetching;
 mod integers;
 mod modes;

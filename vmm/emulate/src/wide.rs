@@ -56,7 +56,9 @@ impl<C: Cpu, M: GuestMemory + ?Sized, D: Mmio> Machine<'_, C, M, D> {
             }
         }
         let spot = self.translate(gva, access)?;
-        Ok(WideSpan { spot, split: self.translate_rest(gva, length, access)? })
+        let split = self.translate_rest(gva, length, access)?;
+        self.watch_data(gva, length, access);
+        Ok(WideSpan { spot, split })
     }
 
     /// Reads a translated access, all of it, into `into`.

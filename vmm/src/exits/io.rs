@@ -15,7 +15,7 @@ pub(super) fn access<B: VcpuBackend, M: GuestMemory, P: Platform>(
 ) -> Outcome {
     vcpu.stats.note_detail(u64::from(access.port().0));
     if access.is_string() {
-        return memory_access::string_io(vcpu, vm, access, now);
+        return memory_access::string_io(vcpu, vm, now);
     }
     port_breakpoints::look(vcpu, access);
     let gprs = vcpu.backend.gprs_mut();

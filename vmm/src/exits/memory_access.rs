@@ -1,8 +1,8 @@
 //! Accesses to device memory, and string port instructions: carried out by emulation.
 
-use crate::exits::{io, msr, port_breakpoints};
+use crate::exits::{io, msr};
 use crate::lapic::{Effect, LocalApic};
-use crate::{EptFault, IoExit, MemoryAccess, Outcome, StopReason, Vcpu, VcpuBackend, Vm};
+use crate::{EptFault, MemoryAccess, Outcome, StopReason, Vcpu, VcpuBackend, Vm};
 use arch::{
     Cr0Flags, Cr4Flags, EferFlags, Exception, Gpa, Gpr, Nanos, PAGE_SIZE, Port, RFlags, Segment,
     SegmentRegister, Tsc, VectorRegister, VectorValue, Width, XCr0Flags,
@@ -11,9 +11,6 @@ use bus::{Attention, Platform};
 use emulate::{Access, Cpu, Emulated, KnownTranslation, Mmio, PagingFeatures, Ports};
 use memory::GuestMemory;
 use spin::MutexGuard;
-
-/// DR6.BS.
-const SINGLE_STEP: u64 = 1 << 14;
 
 /// Emulates the instruction whose access second-level translation refused.
 pub(super) fn emulate<B: VcpuBackend, M: GuestMemory, P: Platform>(
@@ -42,14 +39,9 @@ pub(super) fn emulate<B: VcpuBackend, M: GuestMemory, P: Platform>(
 pub(super) fn string_io<B: VcpuBackend, M: GuestMemory, P: Platform>(
     vcpu: &mut Vcpu<B>,
     vm: &Vm<M, P>,
-    access: IoExit,
     now: Tsc,
 ) -> Outcome {
-    let outcome = step(vcpu, vm, None, now);
-    if matches!(outcome, Outcome::Retry) {
-        port_breakpoints::look(vcpu, access);
-    }
-    outcome
+    step(vcpu, vm, None, now)
 }
 
 fn step<B: VcpuBackend, M: GuestMemory, P: Platform>(
@@ -99,10 +91,6 @@ fn finish<B: VcpuBackend, M: GuestMemory, P: Platform>(
     now: Tsc,
 ) -> Outcome {
     let outcome = match result {
-        // Under single-stepping a slice is one iteration, and each ends in a trap.
-        Emulated::Again if vcpu.backend.rflags().contains(RFlags::TRAP_FLAG) => {
-            Outcome::Fault(Exception::Debug { dr6: SINGLE_STEP })
-        }
         Emulated::Done { .. } | Emulated::Again => Outcome::Retry,
         Emulated::Fault(exception) => Outcome::Fault(exception),
         // A user process must not be able to stop its machine.
@@ -120,10 +108,29 @@ fn finish<B: VcpuBackend, M: GuestMemory, P: Platform>(
         vcpu.update_timer(vm);
     }
     // A machine that ends here ends at the instruction.
-    if let (Emulated::Done { next_rip }, Outcome::Retry) = (result, outcome) {
-        vcpu.backend.advance_to(next_rip);
+    match (result, outcome) {
+        (Emulated::Done { next_rip }, Outcome::Retry) => vcpu.backend.advance_to(next_rip),
+        (Emulated::Again, Outcome::Retry) => end_iterations(vcpu),
+        (
+            Emulated::Done { .. }
+            | Emulated::Again
+            | Emulated::Fault(_)
+            | Emulated::Unsupported { .. }
+            | Emulated::FetchOutsideRam(_),
+            _,
+        ) => {}
     }
     outcome
+}
+
+/// Ends some iterations of a repeated instruction, which goes on where it is. Under single-stepping that was one, and it
+/// ends in a trap, as one does that met a breakpoint; the handler comes back with RF set, so that a breakpoint on the
+/// instruction itself is not met again (SDM Vol. 3B, "Instruction-Breakpoint Exception Condition").
+fn end_iterations<B: VcpuBackend>(vcpu: &mut Vcpu<B>) {
+    let rip = vcpu.backend.rip();
+    vcpu.backend.advance_to(rip);
+    let flags = vcpu.backend.rflags();
+    vcpu.backend.set_rflags(flags | RFlags::RESUME_FLAG);
 }
 
 /// The device side of an emulated instruction: the local APIC's page, then the platform.
@@ -275,5 +282,17 @@ impl<B: VcpuBackend> Cpu for Registers<'_, B> {
 
     fn pkru(&self) -> u32 {
         self.backend.pkru()
+    }
+
+    fn dr7(&self) -> u64 {
+        self.backend.dr7()
+    }
+
+    fn breakpoints(&self) -> [u64; 4] {
+        self.backend.breakpoints()
+    }
+
+    fn meet_breakpoints(&mut self, met: u64) {
+        self.backend.meet_breakpoints(met);
     }
 }

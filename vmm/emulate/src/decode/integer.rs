@@ -51,6 +51,8 @@ enum Shape {
     Address(Operation),
     Push,
     Pop,
+    /// A near branch.
+    Branch(Operation),
 }
 
 fn form(decoded: &iced_x86::Instruction) -> Option<Form> {
@@ -108,6 +110,7 @@ fn form(decoded: &iced_x86::Instruction) -> Option<Form> {
             destination: Operand::None,
             source: operand(decoded, 0)?,
         }),
+        Shape::Branch(operation) => branch(decoded, operation),
         Shape::Pop => Some(Form {
             operation: Operation::Pop,
             width: stack_slot(decoded)?,
@@ -115,6 +118,19 @@ fn form(decoded: &iced_x86::Instruction) -> Option<Form> {
             source: Operand::None,
         }),
     }
+}
+
+/// A near branch: to where its operand says, to where it stands in the instruction, or back.
+fn branch(decoded: &iced_x86::Instruction, operation: Operation) -> Option<Form> {
+    let (width, source) = if let Operation::Return(further) = operation {
+        let taken = decoded.stack_pointer_increment().checked_sub(i32::from(further))?;
+        (Width::from_bytes(u64::try_from(taken).ok()?)?, Operand::None)
+    } else if decoded.is_call_near() {
+        (stack_slot(decoded)?, Operand::Immediate(decoded.near_branch_target()))
+    } else {
+        (operand_width(decoded, 0)?, operand(decoded, 0)?)
+    };
+    Some(Form { operation, width, destination: Operand::None, source })
 }
 
 fn two(decoded: &iced_x86::Instruction, operation: Operation) -> Option<Form> {
@@ -191,6 +207,14 @@ fn shape(decoded: &iced_x86::Instruction) -> Option<Shape> {
         Mnemonic::Clflush | Mnemonic::Clflushopt | Mnemonic::Clwb => Shape::Address(Operation::Touch),
         Mnemonic::Push => Shape::Push,
         Mnemonic::Pop => Shape::Pop,
+        Mnemonic::Jmp if decoded.is_jmp_near_indirect() => Shape::Branch(Operation::Jump),
+        Mnemonic::Call if decoded.is_call_near_indirect() || decoded.is_call_near() => {
+            Shape::Branch(Operation::Call)
+        }
+        Mnemonic::Ret => {
+            let further = if decoded.op_count() == 0 { 0 } else { decoded.immediate16() };
+            Shape::Branch(Operation::Return(further))
+        }
         _ => return conditional(decoded),
     })
 }

@@ -22,6 +22,8 @@ pub(super) struct Processor {
     efer: EferFlags,
     features: PagingFeatures,
     pkru: u32,
+    dr7: u64,
+    breakpoints: [u64; 4],
     xcr0: XCr0Flags,
     vectors: [VectorValue; 32],
     mode: u8,
@@ -61,6 +63,8 @@ impl Processor {
             efer: EferFlags::empty(),
             features: PagingFeatures { physical_address_bits: 40, gib_pages: true },
             pkru: 0,
+            dr7: 0x400,
+            breakpoints: [DATA, DEVICE, 0x80, u64::MAX],
             xcr0: XCr0Flags::all(),
             vectors: [[0x5a; 64]; 32],
             mode,
@@ -85,7 +89,7 @@ impl Processor {
 
     /// Changes something that a sane system leaves alone.
     pub(super) fn spoil(&mut self, bytes: &mut Bytes<'_>) {
-        match bytes.byte() % 8 {
+        match bytes.byte() % 9 {
             0 => self.cr0 = Cr0Flags::from_bits_retain(self.cr0.bits() ^ 1 << (bytes.byte() & 31)),
             1 => self.cr4 = Cr4Flags::from_bits_retain(self.cr4.bits() ^ 1 << (bytes.byte() & 31)),
             2 => self.efer = EferFlags::from_bits_retain(self.efer.bits() ^ 1 << (bytes.byte() & 15)),
@@ -93,6 +97,7 @@ impl Processor {
             4 => self.pkru = bytes.dword(),
             5 => self.xcr0 = XCr0Flags::from_bits_retain(u64::from(bytes.byte())),
             6 => self.features.physical_address_bits = bytes.byte(),
+            7 => self.dr7 = bytes.magnitude(),
             _ => {
                 let index = usize::from(bytes.byte()) % self.segments.len();
                 self.segments[index] = Segment {
@@ -181,5 +186,17 @@ impl Cpu for Processor {
 
     fn pkru(&self) -> u32 {
         self.pkru
+    }
+
+    fn dr7(&self) -> u64 {
+        self.dr7
+    }
+
+    fn breakpoints(&self) -> [u64; 4] {
+        self.breakpoints
+    }
+
+    fn meet_breakpoints(&mut self, met: u64) {
+        assert!(met != 0 && self.dr7 & 0xff != 0 && met < 16, "breakpoints that are there");
     }
 }
