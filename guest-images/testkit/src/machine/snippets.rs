@@ -73,6 +73,7 @@ snippets! {
     CMPXCHG8B = "lock cmpxchg8b [rdi]";
     CMPXCHG16B = "lock cmpxchg16b [rdi]";
     JUMP_THROUGH = "jmp [rdi]";
+    CALL_THROUGH = "call [rdi]";
     // SSE: through memory behind RSI.
     SSE_MOVDQU = "movdqu xmm0, [rdi]", "movdqu [rsi], xmm0", "mov rax, [rsi + 8]";
     SSE_MOVAPS = "movaps xmm0, [rdi]", "movups [rsi], xmm0", "mov rax, [rsi + 8]";
@@ -288,6 +289,9 @@ snippets! {
     C32_BOUND = ".code32", ".byte 0x62, 0x07", ".code64";
     C32_LOAD = ".code32", "mov eax, [edi]", ".code64";
     C32_LOAD_WRAP = ".code32", "mov eax, [edi - 0x20000000]", ".code64";
+    C32_JUMP = ".code32", "jmp dword ptr [edi]", ".code64";
+    C32_CALL = ".code32", "call dword ptr [edi]", ".code64";
+    C32_RET = ".code32", "ret", ".code64";
     C32_IN = ".code32", "in eax, dx", ".code64";
     C32_LIMIT = ".code32", "mov fs, ax", "mov eax, fs:[edi]", ".code64";
     C32_STORE_FS = ".code32", "mov fs, ax", "mov fs:[edi], eax", ".code64";

@@ -76,7 +76,8 @@ const CHECKS: &[Check] = &[
     check("mmio.lock-cmpxchg-rax", || load(s::LOCK_CMPXCHG_64, ONES)),
     check("mmio.cmpxchg8b-loads", || wide(s::CMPXCHG8B, 0xffff_ffff)),
     check("mmio.cmpxchg16b-loads", || wide(s::CMPXCHG16B, ONES)),
-    check("mmio.jump-through", jump_through),
+    check("mmio.jump-through", || jump_through(s::JUMP_THROUGH)),
+    check("mmio.call-through", || jump_through(s::CALL_THROUGH)),
     check("mmio.sse-movdqu", || vector(s::SSE_MOVDQU, ONES)),
     check("mmio.sse-movaps", || vector(s::SSE_MOVAPS, ONES)),
     check("mmio.sse-movd", || vector(s::SSE_MOVD, 0xffff_ffff)),
@@ -236,8 +237,8 @@ fn wide(snippet: Snippet, half: u64) -> Checked {
     Ok(expect("ZF", registers.flags & ZF, 0u64)?)
 }
 
-fn jump_through() -> Checked {
-    let trap = crate::programs::expect_fault("jump", run(s::JUMP_THROUGH, &mut at_nothing()), exception::PF)?;
+fn jump_through(snippet: Snippet) -> Checked {
+    let trap = crate::programs::expect_fault("jump", run(snippet, &mut at_nothing()), exception::PF)?;
     Ok(expect("to all ones", trap.cr2, ONES)?)
 }
 

@@ -23,7 +23,9 @@ mod ioapic;
 mod lapic;
 mod lapic_timer;
 mod mmio;
+mod mmio_branches;
 mod mmio_pages;
+mod mmio_watch;
 mod msrs;
 mod pci;
 mod pic;
@@ -146,6 +148,8 @@ const GROUPS: &[&Group] = &[
     &protection::GROUP,
     &mmio::GROUP,
     &mmio_pages::GROUP,
+    &mmio_branches::GROUP,
+    &mmio_watch::GROUP,
     &steps::GROUP,
     &several::GROUP_XAPIC,
     &several::GROUP_X2APIC,
