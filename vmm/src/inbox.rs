@@ -31,6 +31,8 @@ bitflags! {
         const DEVICES = 1 << 13;
         /// A pulse on LINT1, the pin for NMIs.
         const LINT1 = 1 << 14;
+        /// A message to have the 8259 pair acknowledged.
+        const EXTERNAL = 1 << 15;
         /// The vector of a start-up IPI.
         const VECTOR = 0xff;
     }
@@ -153,6 +155,11 @@ impl Inbox {
     /// Leaves an NMI. Returns whether the vCPU must be told.
     pub fn nmi(&self) -> bool {
         self.signal(Signals::NMI)
+    }
+
+    /// Leaves a message to have the 8259 pair acknowledged. Returns whether the vCPU must be told.
+    pub(crate) fn external_interrupt(&self) -> bool {
+        self.signal(Signals::EXTERNAL)
     }
 
     /// Leaves a pulse on LINT1. Returns whether the vCPU must be told.

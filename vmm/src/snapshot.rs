@@ -36,6 +36,8 @@ pub struct VcpuSnapshot {
     pub guest_tsc: u64,
     /// An NMI waits.
     pub nmi_pending: bool,
+    /// An interrupt of the 8259 pair waits to be acknowledged, as a message asked.
+    pub external_pending: bool,
     /// An INIT waits.
     pub init_pending: bool,
     /// A start-up IPI waits.
@@ -117,6 +119,7 @@ impl<B: VcpuBackend> Vcpu<B> {
             msrs: self.msrs,
             guest_tsc: self.guest_tsc(now).0,
             nmi_pending: self.nmi_pending,
+            external_pending: self.external_pending,
             init_pending: self.init_pending,
             start_up: self.start_up,
             paravirt: self.paravirt.save(),
@@ -173,6 +176,7 @@ impl<B: VcpuBackend> Vcpu<B> {
         self.backend.set_pending_event(snapshot.event);
         self.displaced = snapshot.displaced;
         self.nmi_pending = snapshot.nmi_pending;
+        self.external_pending = snapshot.external_pending;
         self.init_pending = snapshot.init_pending;
         self.start_up = snapshot.start_up;
         // Asked for again when it is needed, but given back only with the NMI that it was asked for.

@@ -95,6 +95,8 @@ pub struct Vcpu<B> {
     /// Events must be looked at before the next entry.
     pub(crate) events_changed: bool,
     pub(crate) nmi_pending: bool,
+    /// A message asked for an interrupt of the 8259 pair, which has not been acknowledged yet.
+    pub(crate) external_pending: bool,
     /// An acknowledged interrupt whose delivery an exception cut off: the first to be injected again.
     pub(crate) displaced: Option<Vector>,
     pub(crate) run_state: RunState,
@@ -139,6 +141,7 @@ impl<B: VcpuBackend> Vcpu<B> {
             deadline: Tsc(0),
             events_changed: true,
             nmi_pending: false,
+            external_pending: false,
             displaced: None,
             run_state: if waits { RunState::WaitForSipi } else { RunState::Runnable },
             init_pending: false,

@@ -207,7 +207,8 @@ impl<M, P: Platform> Vm<M, P> {
         raised || deadline < before
     }
 
-    fn tell_device_vcpu(&self) {
+    /// Has the vCPU that serves the devices look at them.
+    pub(crate) fn tell_device_vcpu(&self) {
         if self.inboxes[DEVICE_VCPU].devices() {
             self.host.wake(DEVICE_VCPU);
         }
@@ -305,9 +306,9 @@ impl<M, P: Platform> Vm<M, P> {
             DeliveryMode::Nmi => inbox.nmi(),
             DeliveryMode::Init => inbox.init(),
             DeliveryMode::StartUp => inbox.start_up(message.vector),
-            // SMI has no handler to go to; INTR of the 8259 pair is wired to one processor and looked at there.
+            // SMI has no handler to go to.
             DeliveryMode::Smi => false,
-            DeliveryMode::ExtInt => index == DEVICE_VCPU && inbox.devices(),
+            DeliveryMode::ExtInt => inbox.external_interrupt(),
         };
         if news {
             self.host.wake(index);

@@ -85,6 +85,37 @@ fn others_wait_for_their_start_up_and_begin_at_its_page() {
 }
 
 #[test]
+fn the_8259s_interrupt_any_processor_by_way_of_the_io_apic() {
+    let mut machine = started(2);
+    machine.initialize_pics();
+    machine.enable_uart();
+    // LINT0 is masked; ExtINT to processor 1 at pin 0.
+    machine.wrmsr(Msr(0x835), 0x1_0700).expect("LINT0");
+    machine.store(0xfec0_0000, 0x11);
+    machine.store(0xfec0_0010, 1 << 24);
+    machine.set_ioapic_pin(0, 0x700);
+    machine.turn_to(1);
+    assert_eq!(machine.play([Step::exit(VmExit::Hlt).length(1)]), Leave::Halted);
+    machine.turn_to(0);
+    machine.take_wakes();
+    machine.type_in(b"a");
+    assert_eq!(machine.take_wakes(), [1, 0]);
+    assert_eq!(machine.run_for(1).interrupts, []);
+    machine.turn_to(1);
+    assert!(machine.poll());
+    assert!(machine.vcpu.save(machine.now()).external_pending);
+    assert_eq!(machine.run_for(1).interrupts, [Vector(0x24)]);
+    assert_eq!(machine.take_wakes(), [0], "the line to its LINT0 went down");
+    machine.iret();
+    assert_eq!(machine.run_for(1).interrupts, []);
+    machine.turn_to(0);
+    assert_eq!(machine.inb(0x3f8), b'a');
+    machine.outb(0x20, 0x20);
+    machine.type_in(b"b");
+    assert_eq!(taken(&mut machine, 1), [0x24]);
+}
+
+#[test]
 fn a_start_up_to_one_that_runs_is_ignored() {
     let mut machine = started(2);
     send(&mut machine, to(1) | START_UP | 0x77);

@@ -4,7 +4,7 @@ use super::Vcpu;
 use crate::lapic::Delivery;
 use crate::vm::DEVICE_VCPU;
 use crate::{Event, Interruptibility, VcpuBackend, Vm};
-use arch::{Exception, RFlags, Tsc};
+use arch::{Exception, RFlags, Tsc, Vector};
 use bus::{InterruptMessage, Platform};
 use memory::GuestMemory;
 
@@ -54,10 +54,11 @@ impl<B: VcpuBackend> Vcpu<B> {
         self.displaced.is_some() || self.lapic.pending_vector().is_some() || self.external_interrupt_waits(vm)
     }
 
-    /// Whether the 8259 pair's interrupt gets through to this processor.
+    /// Whether the 8259 pair's interrupt gets through to this processor: by message or by LINT0.
     #[inline]
     fn external_interrupt_waits<M, P: Platform>(&self, vm: &Vm<M, P>) -> bool {
-        vm.external_interrupt() && self.index == DEVICE_VCPU && self.lapic.accepts_external_interrupt()
+        self.external_pending
+            || vm.external_interrupt() && self.index == DEVICE_VCPU && self.lapic.accepts_external_interrupt()
     }
 
     /// Injects the most urgent event, or asks for the window in which it can be.
@@ -95,12 +96,7 @@ impl<B: VcpuBackend> Vcpu<B> {
         let vector = if let Some(vector) = self.displaced.take() {
             vector
         } else if self.external_interrupt_waits(vm) {
-            let mut platform = vm.platform();
-            let vector = platform.acknowledge_external_interrupt();
-            vm.refresh(&platform);
-            drop(platform);
-            self.look_at_lint0(vm);
-            vector
+            self.acknowledge_external_interrupt(vm)
         } else if let Some(vector) = self.lapic.pending_vector() {
             self.lapic.acknowledge(vector);
             vector
@@ -115,6 +111,22 @@ impl<B: VcpuBackend> Vcpu<B> {
         }
     }
 
+    /// The INTA cycle: what the 8259 pair has for this processor.
+    fn acknowledge_external_interrupt<M, P: Platform>(&mut self, vm: &Vm<M, P>) -> Vector {
+        self.external_pending = false;
+        let mut platform = vm.platform();
+        let vector = platform.acknowledge_external_interrupt();
+        // It may have more, for which the I/O APIC sends another message.
+        let attention = platform.take_attention();
+        // An acknowledge asks for no power off.
+        let _nothing = self.serve_platform(vm, &mut platform, attention);
+        drop(platform);
+        if self.index != DEVICE_VCPU {
+            vm.tell_device_vcpu();
+        }
+        vector
+    }
+
     /// Tells senders how this processor is addressed now.
     pub(crate) fn publish_addressing(&self) {
         self.inbox.publish(self.lapic.addressing());
@@ -123,6 +135,7 @@ impl<B: VcpuBackend> Vcpu<B> {
     /// Hands an interrupt message to the local APIC.
     pub(crate) fn accept(&mut self, message: InterruptMessage) {
         let delivery = self.lapic.accept(message);
+        self.external_pending |= delivery == Delivery::ExternalInterrupt;
         self.deliver(delivery);
     }
 

@@ -61,6 +61,9 @@ impl<B: VcpuBackend> Vcpu<B> {
         if signals.contains(Signals::NMI) {
             self.nmi_pending = true;
         }
+        if signals.contains(Signals::EXTERNAL) {
+            self.external_pending = true;
+        }
         if signals.contains(Signals::ILLEGAL_VECTOR) {
             self.lapic.receive_illegal_vector();
         }
@@ -97,6 +100,7 @@ impl<B: VcpuBackend> Vcpu<B> {
             self.publish_addressing();
             self.paravirt.reset();
             self.nmi_pending = false;
+            self.external_pending = false;
             self.displaced = None;
             self.events_changed = true;
             self.run_state = match self.lapic_config.role {

@@ -2,7 +2,8 @@
 //!
 //! After each access, and after each timer, the interrupt lines that moved are carried to both interrupt
 //! controllers, ISA interrupt 0 to pin 2 of the I/O APIC and every other to the pin of its number; PCI's lines to pins
-//! of their own and, as the ISA bridge routes them, to the 8259s. Only the device
+//! of their own and, as the ISA bridge routes them, to the 8259s. The output of the 8259s goes to INTR, and to pin 0 of
+//! the I/O APIC (Intel MultiProcessor Specification, "Virtual Wire Mode via I/O APIC"). Only the device
 //! that was touched is asked for its new deadline: the path of a port access is short, whatever else there is.
 
 mod firmware_ports;
@@ -214,7 +215,7 @@ impl Pc {
         let level = self.wired(driven);
         self.carried = level;
         self.pic.reset(self.pic_inputs(level, driven));
-        self.ioapic.reset(pins(level));
+        self.ioapic.reset(self.pins(level));
         self.power_request = None;
         self.everything_changed();
     }
@@ -312,7 +313,7 @@ impl Pc {
         // A line that was wired elsewhere until now may be up without having moved.
         let rose = self.wired(driven_up) | level & !self.carried;
         self.carried = level;
-        self.ioapic.set_lines(pins(level), pins(rose));
+        self.ioapic.set_lines(self.pins(level), isa_pins(rose));
         self.notice_ioapic();
         let (level, rose) = (self.pic_inputs(level, driven), self.pic_inputs(rose, driven_up));
         self.change_pic(|pic| pic.set_lines(level, rose));
@@ -323,9 +324,22 @@ impl Pc {
         let before = self.pic.output();
         let result = change(&mut self.pic);
         if self.pic.output() != before {
-            self.attention |= Attention::INTERRUPT;
+            self.intr_moved();
         }
         result
+    }
+
+    /// The 8259 pair's output, which is also at pin 0 of the I/O APIC, went up or down.
+    #[inline(never)]
+    fn intr_moved(&mut self) {
+        self.attention |= Attention::INTERRUPT;
+        self.ioapic.set_lines(self.pins(self.carried), 0);
+    }
+
+    /// The I/O APIC's pins, with the interrupt lines at `level`.
+    fn pins(&self, level: u32) -> u32 {
+        let intr = if self.pic.output() { INTR_PIN } else { 0 };
+        isa_pins(level) | intr
     }
 
     fn notice_ioapic(&mut self) {
@@ -430,7 +444,13 @@ impl Platform for Pc {
     }
 
     fn acknowledge_external_interrupt(&mut self) -> Vector {
-        self.change_pic(PicPair::acknowledge)
+        let vector = self.change_pic(PicPair::acknowledge);
+        if self.pic.output() {
+            // It goes down with the acknowledge, and up again for what else is requested.
+            self.ioapic.set_lines(self.pins(self.carried), INTR_PIN);
+            self.notice_ioapic();
+        }
+        vector
     }
 
     fn take_power_request(&mut self) -> Option<PowerRequest> {
@@ -438,8 +458,11 @@ impl Platform for Pc {
     }
 }
 
+/// The pin of the I/O APIC that the 8259 pair drives, as a bit.
+const INTR_PIN: u32 = 1 << 0;
+
 /// Interrupt lines as I/O APIC pins: ISA interrupt 0 is at [`TIMER_GSI`], whose place is free as 2 is the 8259s' cascade.
-fn pins(lines: u32) -> u32 {
+fn isa_pins(lines: u32) -> u32 {
     const MOVED: u32 = 1 << TIMER_IRQ | 1 << TIMER_GSI;
     let timer = (lines >> TIMER_IRQ) & 1;
     low_word(u64::from(lines & !MOVED | timer << TIMER_GSI))

@@ -28,7 +28,6 @@ fn the_console_works_and_its_interrupt_reaches_both_controllers() {
 fn the_timer_interrupt_is_input_0_of_the_8259_and_pin_2_of_the_ioapic() {
     let (mut pc, _terminal) = pc();
     pc.initialize_pics();
-    pc.set_entry(0, 0x30);
     pc.set_entry(2, 0x32);
     pc.start_timer(1000);
     let deadline = pc.next_deadline();
@@ -40,6 +39,30 @@ fn the_timer_interrupt_is_input_0_of_the_8259_and_pin_2_of_the_ioapic() {
     assert_eq!(pc.take_message(), None);
     assert_eq!(pc.acknowledge_external_interrupt(), Vector(0x20));
     assert_eq!(pc.next_deadline(), Nanos::NEVER);
+}
+
+#[test]
+fn the_8259s_output_is_pin_0_of_the_ioapic() {
+    let (mut pc, terminal) = pc();
+    pc.initialize_pics();
+    // Automatic end of interrupt, and ExtINT.
+    for (port, value) in [(0x20, 0x11), (0x21, 0x20), (0x21, 4), (0x21, 3), (0x21, 0)] {
+        pc.out(port, value);
+    }
+    pc.set_entry(0, 0x700);
+    pc.out(0x3fc, 0x08);
+    pc.out(0x3f9, 0x01);
+    pc.start_timer(1000);
+    assert!(terminal.send(b'x'));
+    pc.console_input(T0);
+    assert_eq!(pc.take_message().map(|message| message.mode), Some(DeliveryMode::ExtInt));
+    assert_eq!(pc.take_message(), None, "it is up already");
+    pc.advance(pc.next_deadline());
+    assert_eq!(pc.take_message(), None, "and stays up");
+    assert_eq!(pc.acknowledge_external_interrupt(), Vector(0x20));
+    assert_eq!(pc.take_message().map(|message| message.mode), Some(DeliveryMode::ExtInt), "there is more");
+    assert_eq!(pc.acknowledge_external_interrupt(), Vector(0x24));
+    assert_eq!(pc.take_message(), None);
 }
 
 #[test]
