@@ -221,9 +221,10 @@ impl Frame {
         let index = self.bodies.len();
         let apic_id = u32::try_from(index).unwrap_or(u32::MAX);
         let cpu = core.empty_cpu();
-        let controls = *cpu.controls();
         let cpuid = self.cpuid.for_vcpu(apic_id);
-        let mut vmcs = Vmcs::new(cpu, Arc::clone(&self.vm.memory))
+        let hidden = not_offered(&cpuid);
+        let controls = cpu.controls().without(hidden);
+        let mut vmcs = Vmcs::new(cpu, Arc::clone(&self.vm.memory), hidden)
             .map_err(|error| ControlError::Failed(error.to_string()))?;
         let inbox = Arc::clone(&self.vm.inboxes()[index]);
         vmcs.attach(Arc::clone(&inbox));
@@ -296,6 +297,14 @@ fn refused(config: &VmConfig, why: &str) -> ControlError {
     ControlError::Refused(alloc::format!("vm \"{}\": {why}", config.name))
 }
 
+/// The instructions that a guest of `cpuid` is not to have.
+fn not_offered(cpuid: &CpuidPolicy) -> Secondary {
+    let mut hidden = Secondary::empty();
+    hidden.set(Secondary::INVPCID, !cpuid.has_invpcid());
+    hidden.set(Secondary::XSAVES, !cpuid.has_xsaves());
+    hidden
+}
+
 /// What of KVM's paravirtual interface guests are offered.
 const fn paravirtual_features(cpu: &VmxCpu) -> Features {
     if cpu.controls().has_apicv() { Features::HARDWARE_APIC } else { Features::SOFTWARE_APIC }
@@ -318,6 +327,7 @@ fn cpuid_policy(cpu: &VmxCpu, config: &VmConfig) -> Result<CpuidPolicy, ControlE
         xcr0_allowed: cpu.xsave_mask(),
         rdtscp: cpu.controls().has_secondary(Secondary::RDTSCP),
         invpcid: cpu.controls().has_secondary(Secondary::INVPCID),
+        xsaves: cpu.controls().has_secondary(Secondary::XSAVES),
         vcpus: config.vcpus,
         apic_id: 0,
         arch_capabilities: has_capabilities.then(|| hal::msr::try_read(Msr::ARCH_CAPABILITIES)).flatten(),
@@ -349,6 +359,7 @@ fn msr_config(cpuid: &CpuidPolicy) -> MsrConfig {
         microcode_revision: microcode_revision(),
         physical_address_bits: cpuid.physical_address_bits(),
         arch_capabilities: cpuid.arch_capabilities(),
+        xss: cpuid.has_xsaves(),
     }
 }
 

@@ -160,6 +160,7 @@ features! {
     XSAVEOPT = XsaveEax 0, "xsaveopt", [XSAVE];
     XSAVEC = XsaveEax 1, "xsavec", [XSAVE];
     XGETBV1 = XsaveEax 2, "xgetbv1", [XSAVE];
+    XSAVES = XsaveEax 3, "xsaves", [XSAVEC];
     LAHF = ExtendedEcx 0, "lahf", [];
     LZCNT = ExtendedEcx 5, "lzcnt", [];
     PREFETCHW = ExtendedEcx 8, "prefetchw", [];

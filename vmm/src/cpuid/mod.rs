@@ -47,6 +47,8 @@ pub struct CpuidConfig {
     pub rdtscp: bool,
     /// INVPCID runs natively (VMCS control "enable INVPCID").
     pub invpcid: bool,
+    /// XSAVES and XRSTORS run natively (VMCS control "enable XSAVES/XRSTORS").
+    pub xsaves: bool,
     /// How many vCPUs the machine has, from 1 to 64. They are one package of cores with one thread each.
     pub vcpus: u8,
     /// The APIC ID of this vCPU, less than `vcpus`.
@@ -74,6 +76,9 @@ const KVM_SIGNATURE: Leaf = Leaf::new(HYPERVISOR + 1, 0x4b4d_564b, 0x564b_4d56, 
 /// KVM_FEATURE_NOP_IO_DELAY: port 0x80 needs no delay writes.
 const KVM_FEATURE_NOP_IO_DELAY: u32 = 1 << 1;
 
+/// CPUID.(0DH,1):EAX: XSAVEC and XSAVES, which write the compacted format.
+const XSAVEC: u32 = 1 << 1;
+const XSAVES: u32 = 1 << 3;
 /// CPUID.1:ECX.OSXSAVE and CPUID.(7,0):ECX.OSPKE, which mirror CR4.
 const OSXSAVE: u32 = 1 << 27;
 const OSPKE: u32 = 1 << 4;
@@ -293,7 +298,7 @@ impl CpuidPolicy {
         let high = u32::from_le_bytes([halves[4], halves[5], halves[6], halves[7]]);
         let largest = self.standard_size(self.xcr0_allowed);
         self.xsave.push(Leaf::new(low, 0, largest, high));
-        // XSAVEOPT, XSAVEC, XGETBV with ECX=1; no XSAVES.
+        // XSAVEOPT, XSAVEC, XGETBV with ECX=1, XSAVES: with it no component that is a supervisor's.
         self.xsave.push(Leaf::new(self.flags.word(Word::XsaveEax), 0, 0, 0));
         for number in 2..63_u32 {
             let leaf = self
@@ -371,7 +376,7 @@ impl CpuidPolicy {
                 let mut leaf = self.xsave.get(subleaf as usize).copied().unwrap_or_default();
                 if subleaf == 0 && !self.xsave.is_empty() {
                     leaf.ebx = self.standard_size(context.xcr0);
-                } else if subleaf == 1 && leaf.eax & 2 != 0 {
+                } else if subleaf == 1 && leaf.eax & (XSAVEC | XSAVES) != 0 {
                     leaf.ebx = self.compacted_size(context.xcr0);
                 }
                 leaf
@@ -399,6 +404,16 @@ impl CpuidPolicy {
     /// The state components that a guest may enable in XCR0.
     pub const fn xcr0_allowed(&self) -> u64 {
         self.xcr0_allowed
+    }
+
+    /// Whether INVPCID is offered.
+    pub const fn has_invpcid(&self) -> bool {
+        self.flags.has(flags::INVPCID)
+    }
+
+    /// Whether XSAVES, XRSTORS and IA32_XSS are offered.
+    pub const fn has_xsaves(&self) -> bool {
+        self.flags.has(flags::XSAVES)
     }
 
     /// IA32_ARCH_CAPABILITIES, `None` where the leaves do not report the register.
@@ -453,6 +468,9 @@ fn offered(host: &dyn Fn(u32, u32) -> Leaf, config: &CpuidConfig) -> Flags {
     flags.insert(flags::SYSCALL);
     if !config.invpcid {
         flags.remove(flags::INVPCID);
+    }
+    if !config.xsaves {
+        flags.remove(flags::XSAVES);
     }
     if !config.rdtscp {
         flags.remove(flags::RDTSCP);

@@ -31,6 +31,7 @@ fn config(vcpus: u8, apic_id: u32) -> CpuidConfig {
         xcr0_allowed: 0x2e7,
         rdtscp: true,
         invpcid: true,
+        xsaves: true,
         vcpus,
         apic_id,
         arch_capabilities: None,
@@ -65,7 +66,6 @@ fn features_without_a_model_stay_hidden() {
     let one = policy().get(1, 0, context);
     assert_eq!(one.ecx & (1 << 3 | 1 << 5 | 1 << 6), 0, "MONITOR, VMX, SMX");
     assert_eq!(policy().get(7, 0, context).edx & (1 << 26), 0, "IBRS");
-    assert_eq!(policy().get(0xd, 1, context).eax & 8, 0, "XSAVES");
     assert_eq!(policy().get(7, 0, context).ecx & (1 << 16), 0, "LA57");
     assert!(!policy().cr4_allowed().contains(Cr4Flags::L5_PAGING), "LA57");
 }
@@ -85,6 +85,17 @@ fn xsave_sizes_follow_xcr0() {
     assert_eq!(policy.get(XSAVE_LEAF, 0, wide).ecx, 2696);
     // 576 + 256 = 832, a multiple of 64, then 64, then 8.
     assert_eq!(policy.get(XSAVE_LEAF, 1, wide).ebx, 904);
+}
+
+#[test]
+fn xsaves_is_offered_where_guests_can_run_it() {
+    assert_eq!(policy().get(XSAVE_LEAF, 1, context), Leaf::new(0xf, 576, 0, 0));
+    assert!(policy().has_xsaves());
+    let without = made(&CpuidConfig { xsaves: false, ..config(1, 0) });
+    assert_eq!(without.get(XSAVE_LEAF, 1, context).eax, 7);
+    let older = made(&CpuidConfig { model: CpuModel::V3, ..config(1, 0) });
+    assert!(!without.has_xsaves() && !older.has_xsaves());
+    assert!(older.has_invpcid() && !made(&CpuidConfig { model: CpuModel::V2, ..config(1, 0) }).has_invpcid());
 }
 
 #[test]

@@ -15,7 +15,8 @@
 //! | IA32_BIOS_SIGN_ID, BIOS_UPDT_TRIG | here | the revision stays: updates are the host's |
 //! | IA32_FEATURE_CONTROL | here | locked, VMX and SMX off: what firmware leaves on a machine without them |
 //! | IA32_MISC_ENABLE | here | fast strings; all else as it is |
-//! | IA32_PLATFORM_ID, P5_MC_ADDR, P5_MC_TYPE, XSS | here | zero |
+//! | IA32_PLATFORM_ID, P5_MC_ADDR, P5_MC_TYPE | here | zero |
+//! | IA32_XSS | here | zero, where CPUID reports XSAVES: no supervisor component is offered |
 //! | 0x4B564D00 and on, 0x11, 0x12 | `paravirt/` | KVM's interface |
 //!
 //! [`Tolerated`] ones exist for no feature of ours: an operating system is known to touch them without asking CPUID.
@@ -39,6 +40,8 @@ pub struct MsrConfig {
     pub physical_address_bits: u8,
     /// IA32_ARCH_CAPABILITIES, `None` where CPUID does not report the register.
     pub arch_capabilities: Option<u64>,
+    /// IA32_XSS exists.
+    pub xss: bool,
 }
 
 /// MSR storage of one vCPU.
@@ -51,6 +54,8 @@ pub struct MsrState {
     pub(crate) tsc_adjust: u64,
     microcode_revision: u64,
     arch_capabilities: Option<u64>,
+    /// IA32_XSS exists.
+    xss: bool,
 }
 
 /// An access that raises #GP(0).
@@ -100,6 +105,7 @@ impl MsrState {
             tsc_adjust: 0,
             microcode_revision: (config.microcode_revision as u64) << 32,
             arch_capabilities: config.arch_capabilities,
+            xss: config.xss,
         }
     }
 
@@ -117,7 +123,8 @@ impl MsrState {
             Msr::MISC_ENABLE => Some(self.misc_enable),
             Msr::ARCH_CAPABILITIES => self.arch_capabilities,
             Msr::FEATURE_CONTROL => Some(1),
-            Msr::P5_MC_ADDR | Msr::P5_MC_TYPE | Msr::PLATFORM_ID | Msr::XSS => Some(0),
+            Msr::P5_MC_ADDR | Msr::P5_MC_TYPE | Msr::PLATFORM_ID => Some(0),
+            Msr::XSS => self.xss.then_some(0),
             _ => self.read_other(msr),
         }
     }
@@ -134,7 +141,7 @@ impl MsrState {
             // Microcode updates are the host's; the revision stays, as on a processor that refuses the update.
             Msr::BIOS_SIGN_ID | Msr::BIOS_UPDT_TRIG | Msr::P5_MC_ADDR | Msr::P5_MC_TYPE => {}
             // No state component is offered.
-            Msr::XSS if value == 0 => {}
+            Msr::XSS if self.xss && value == 0 => {}
             _ if self.mtrrs.read(msr).is_some() => self.mtrrs.write(msr, value)?,
             _ if self.machine_check.read(msr).is_some() => self.machine_check.write(msr, value)?,
             _ => match tolerated(msr).map(|tolerated| tolerated.writes) {
@@ -151,7 +158,7 @@ mod tests {
     use super::*;
 
     fn config() -> MsrConfig {
-        MsrConfig { microcode_revision: 1, physical_address_bits: 39, arch_capabilities: None }
+        MsrConfig { microcode_revision: 1, physical_address_bits: 39, arch_capabilities: None, xss: true }
     }
 
     fn msrs() -> MsrState {
@@ -192,6 +199,15 @@ mod tests {
         let mut with = MsrState::new(&MsrConfig { arch_capabilities: Some(0x2b), ..config() });
         assert_eq!(with.read(Msr::ARCH_CAPABILITIES), Some(0x2b));
         assert_eq!(with.write(Msr::ARCH_CAPABILITIES, 0x2b), Err(Refused));
+    }
+
+    #[test]
+    fn extended_supervisor_state_exists_where_cpuid_says_so_and_takes_no_component() {
+        let mut with = msrs();
+        assert_eq!(with.read(Msr::XSS), Some(0));
+        assert_eq!((with.write(Msr::XSS, 0), with.write(Msr::XSS, 1 << 8)), (Ok(()), Err(Refused)));
+        let mut without = MsrState::new(&MsrConfig { xss: false, ..config() });
+        assert_eq!((without.read(Msr::XSS), without.write(Msr::XSS, 0)), (None, Err(Refused)));
     }
 
     #[test]

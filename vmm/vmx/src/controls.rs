@@ -148,6 +148,8 @@ fn negotiate(
 /// What the processor needs for delivering a guest's interrupts itself, all of it or none.
 const VIRTUAL: Secondary =
     Secondary::VIRTUALIZE_X2APIC.union(Secondary::APIC_REGISTERS).union(Secondary::VIRTUAL_INTERRUPTS);
+/// What lets guests use instructions that are #UD without, and nothing else.
+const INSTRUCTIONS: Secondary = Secondary::INVPCID.union(Secondary::XSAVES);
 /// CR8 accesses exit only while there is no TPR shadow that they could work on.
 const CR8_EXITS: ProcessorBased = ProcessorBased::CR8_LOAD_EXITING.union(ProcessorBased::CR8_STORE_EXITING);
 
@@ -201,6 +203,13 @@ impl Controls {
         }
     }
 
+    /// The controls of a guest that is not offered what of `instructions` can be taken from it: INVPCID, and XSAVES with
+    /// XRSTORS.
+    #[must_use]
+    pub const fn without(self, instructions: Secondary) -> Self {
+        Self { secondary: self.secondary & !instructions.intersection(INSTRUCTIONS).bits(), ..self }
+    }
+
     /// Whether a secondary control is on.
     pub const fn has_secondary(&self, control: Secondary) -> bool {
         self.secondary & control.bits() == control.bits()
@@ -228,7 +237,7 @@ impl Controls {
         let not_processor = ProcessorBased::CR3_LOAD_EXITING | ProcessorBased::CR3_STORE_EXITING;
         let secondary = Secondary::EPT | Secondary::UNRESTRICTED_GUEST;
         let secondary_optional =
-            Secondary::RDTSCP | Secondary::VPID | Secondary::WBINVD_EXITING | Secondary::INVPCID;
+            Secondary::RDTSCP | Secondary::VPID | Secondary::WBINVD_EXITING | INSTRUCTIONS;
         let exit = Exit::HOST_64_BIT
             | Exit::SAVE_DEBUG_CONTROLS
             | Exit::SAVE_PAT
@@ -304,6 +313,14 @@ pub(crate) mod tests {
         };
         let controls = Controls::negotiate(&capabilities).expect("the required ones are allowed");
         assert!(!controls.has_secondary(Secondary::VPID));
+    }
+
+    #[test]
+    fn a_guest_loses_instructions_and_nothing_else() {
+        let all = Controls::negotiate(&generous()).expect("all is allowed");
+        assert!(all.has_secondary(Secondary::XSAVES | Secondary::INVPCID));
+        let without = all.without(Secondary::all().difference(Secondary::INVPCID));
+        assert_eq!(without, Controls { secondary: all.secondary & !Secondary::XSAVES.bits(), ..all });
     }
 
     #[test]

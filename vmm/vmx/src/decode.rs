@@ -41,6 +41,7 @@ pub fn decode(vmcs: &impl VmcsAccess) -> VmExit {
         55 => VmExit::Xsetbv,
         56 => apic_write(vmcs.read(field::EXIT_QUALIFICATION)),
         _ if reason & ENTRY_FAILURE != 0 => VmExit::EntryFailure(EntryFailure::Refused(raw(vmcs, reason))),
+        // 63 and 64 (XSAVES, XRSTORS) need a component in IA32_XSS.
         // 43 (TPR below threshold) needs a TPR shadow without virtual-interrupt delivery, 44 (APIC access) an
         // APIC-access page. Bits 26 to 30 tell of enclaves, pending MTF exits and SMM. None of these is in use.
         _ => VmExit::Unhandled(raw(vmcs, reason)),

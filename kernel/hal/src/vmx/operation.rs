@@ -6,6 +6,7 @@ use super::switched_state::LeftBehind;
 use crate::memory::frames::Order;
 use crate::memory::{FrameBlock, OutOfFrames};
 use crate::{msr, percpu, shootdown};
+use arch::Msr;
 use spin::Once;
 use vmx::{Capabilities, ControlMissing, Controls, Secondary, VectorPlaces};
 use x86_64::registers::control::{Cr0, Cr0Flags, Cr4, Cr4Flags};
@@ -113,6 +114,10 @@ impl VmxCpu {
         unsafe { Cr4::write(cr4) };
         // With CR4.OSXSAVE on, CPUID tells the size of the area.
         let xsave_mask = if has_xsave { supported_components() } else { 0 };
+        if controls.has_secondary(Secondary::XSAVES) {
+            // SAFETY: no supervisor state is in use here; guests share the register, and find it as CPUID tells them.
+            unsafe { msr::write(Msr::XSS, 0) };
+        }
         let own = Common { capabilities, controls, xsave_mask };
         if *COMMON.call_once(|| own) != own {
             return Err(VmxError::UnlikeFirst);

@@ -58,15 +58,16 @@ pub struct Vmcs {
 const NO_CORE: u32 = u32::MAX;
 
 impl Vmcs {
-    /// A VMCS for a guest in `space`, loaded on this CPU, with host state, controls and addresses written.
+    /// A VMCS for a guest in `space`, loaded on this CPU, with host state, controls and addresses written. The guest has not
+    /// the instructions that the controls `hidden` are for, as far as [`Controls::without`] can take them.
     ///
     /// # Errors
     /// [`VmxError`] when frames or identifiers run out.
     ///
     /// # Panics
     /// If another VMCS is loaded on `cpu`.
-    pub fn new(cpu: &mut VmxCpu, space: Arc<GuestSpace>) -> Result<Self, VmxError> {
-        let controls = *cpu.controls();
+    pub fn new(cpu: &mut VmxCpu, space: Arc<GuestSpace>, hidden: Secondary) -> Result<Self, VmxError> {
+        let controls = cpu.controls().without(hidden);
         let rdtscp = controls.has_secondary(Secondary::RDTSCP);
         let vpid = if controls.has_secondary(Secondary::VPID) {
             Some(Vpid::take().ok_or(VmxError::OutOfVpids)?)
@@ -205,6 +206,10 @@ impl Vmcs {
         self.write_sensitive(field::MSR_BITMAP, self.bitmaps.msrs(ApicMode::Software).get());
         self.write_sensitive(field::IO_BITMAP_A, io_bitmaps);
         self.write_sensitive(field::IO_BITMAP_B, io_bitmaps + arch::PAGE_SIZE);
+        if controls.has_secondary(Secondary::XSAVES) {
+            // IA32_XSS is zero, so that none exits.
+            self.write(field::XSS_EXITING_BITMAP, u64::MAX);
+        }
         if let Some(page) = self.virtual_apic.as_ref().map(VirtualApic::page) {
             self.write_sensitive(field::VIRTUAL_APIC_ADDRESS, page.get());
         }
