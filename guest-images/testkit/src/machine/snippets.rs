@@ -252,6 +252,11 @@ snippets! {
     INVPCID = "invpcid rax, [rdi]";
     LOCK_XGETBV = ".byte 0xf0, 0x0f, 0x01, 0xd0";
     XSETBV = "mov eax, 1", "xor edx, edx", "xor ecx, ecx", "4:", "xsetbv";
+    XSAVE = "xsave64 [rdi]";
+    XSAVES = "xsaves64 [rdi]";
+    XRSTORS = "xrstors64 [rdi]";
+    XSAVES_XMM0 = "movd xmm0, ecx", "xsaves64 [rdi]";
+    XRSTORS_XMM0 = "pxor xmm0, xmm0", "xrstors64 [rdi]", "movd ecx, xmm0";
     SYSEXIT = "sysexit";
     FNINIT = "fninit";
     FWAIT = "fwait";

@@ -36,6 +36,7 @@ mod protection;
 mod rtc;
 mod several;
 mod steps;
+mod xsaves;
 
 use crate::apic::{self, Mode};
 use crate::console::{flush, report};
@@ -145,6 +146,7 @@ const GROUPS: &[&Group] = &[
     &apic_mode::GROUP_XAPIC,
     &msrs::GROUP,
     &controls::GROUP,
+    &xsaves::GROUP,
     &protection::GROUP,
     &mmio::GROUP,
     &mmio_pages::GROUP,
