@@ -89,6 +89,17 @@ fn a_fetch_outside_of_ram_ends_the_machine() {
 }
 
 #[test]
+fn a_user_process_that_runs_in_a_hole_ends_alone() {
+    let mut machine = Machine::default();
+    let cpu = machine.cpu_mut();
+    let mut state = cpu.save();
+    state.segments[arch::SegmentRegister::Ss as usize].access_rights |= 3 << 5;
+    cpu.restore(&state);
+    let executed = machine.touch(&[0x90], HOLE, MemoryAccess::Fetch);
+    assert_eq!((executed.leave, executed.fault), (Leave::HostInterrupt, Some(Exception::InvalidOpcode)));
+}
+
+#[test]
 fn vector_registers_are_moved_to_and_from_device_memory() {
     let mut machine = Machine::default();
     let cr4 = machine.cpu().cr4() | arch::Cr4Flags::OSFXSR;

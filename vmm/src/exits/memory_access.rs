@@ -21,7 +21,7 @@ pub(super) fn emulate<B: VcpuBackend, M: GuestMemory, P: Platform>(
 ) -> Outcome {
     vcpu.stats.note_detail(fault.gpa.get());
     let access = match fault.access {
-        MemoryAccess::Fetch => return Outcome::Stop(StopReason::FetchOutsideRam(fault.gpa)),
+        MemoryAccess::Fetch => return refused_code(vcpu, StopReason::FetchOutsideRam(fault.gpa)),
         MemoryAccess::Read => Access::Read,
         MemoryAccess::Write => Access::Write,
     };
@@ -93,12 +93,10 @@ fn finish<B: VcpuBackend, M: GuestMemory, P: Platform>(
     let outcome = match result {
         Emulated::Done { .. } | Emulated::Again => Outcome::Retry,
         Emulated::Fault(exception) => Outcome::Fault(exception),
-        // A user process must not be able to stop its machine.
-        Emulated::Unsupported { .. } if vcpu.backend.segment(SegmentRegister::Ss).dpl() == 3 => {
-            Outcome::Fault(Exception::InvalidOpcode)
+        Emulated::Unsupported { bytes, length } => {
+            refused_code(vcpu, StopReason::NotEmulated { bytes, length })
         }
-        Emulated::Unsupported { bytes, length } => Outcome::Stop(StopReason::NotEmulated { bytes, length }),
-        Emulated::FetchOutsideRam(gpa) => Outcome::Stop(StopReason::FetchOutsideRam(gpa)),
+        Emulated::FetchOutsideRam(gpa) => refused_code(vcpu, StopReason::FetchOutsideRam(gpa)),
     };
     let outcome = if attention.is_empty() { outcome } else { io::settle(vcpu, vm, attention, outcome) };
     if let Some(effect) = written {
@@ -121,6 +119,17 @@ fn finish<B: VcpuBackend, M: GuestMemory, P: Platform>(
         ) => {}
     }
     outcome
+}
+
+/// Code that cannot be carried out ends the machine for `reason`. A user process must not be able to do that: it gets what
+/// the ones of an open bus are on a PC, which is no instruction.
+#[cold]
+fn refused_code<B: VcpuBackend>(vcpu: &Vcpu<B>, reason: StopReason) -> Outcome {
+    if vcpu.backend.segment(SegmentRegister::Ss).dpl() == 3 {
+        Outcome::Fault(Exception::InvalidOpcode)
+    } else {
+        Outcome::Stop(reason)
+    }
 }
 
 /// Ends some iterations of a repeated instruction, which goes on where it is. Under single-stepping that was one, and it
