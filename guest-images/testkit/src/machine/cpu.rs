@@ -161,6 +161,16 @@ pub(crate) enum Mmio {
     Hpet,
     /// A part of the PCI hole where nothing answers.
     Nothing,
+    /// Where checks put the registers of the PCI function for test programs.
+    TestFunction,
+    /// The page behind, with its table of messages.
+    TestTable,
+    /// Where they put the registers else.
+    TestElsewhere,
+    /// Where its 64-bit range is, above what is mapped without `pages`.
+    TestAbove,
+    /// Where that is else.
+    TestFurtherAbove,
 }
 
 impl Mmio {
@@ -171,11 +181,17 @@ impl Mmio {
             Self::LocalApic => 0xfee0_0000,
             Self::Hpet => 0xfed0_0000,
             Self::Nothing => 0xd000_0000,
+            Self::TestFunction => 0xd100_0000,
+            Self::TestTable => 0xd100_1000,
+            Self::TestElsewhere => 0xd200_0000,
+            Self::TestAbove => 0x8_0000_0000,
+            Self::TestFurtherAbove => 0x9_0000_0000,
         }
     }
 
     fn register(self, offset: u16) -> *mut u32 {
         assert!(offset < 0x1000 && offset.is_multiple_of(4), "not a register");
+        assert!(self.base() < 1 << 32, "not mapped");
         core::ptr::with_exposed_provenance_mut(self.base() + usize::from(offset))
     }
 

@@ -28,6 +28,7 @@ mod mmio_pages;
 mod mmio_watch;
 mod msrs;
 mod pci;
+mod pci_function;
 mod pic;
 mod pit;
 mod platform;
@@ -140,6 +141,7 @@ const GROUPS: &[&Group] = &[
     &firmware::GROUP,
     &platform::GROUP,
     &pci::GROUP,
+    &pci_function::GROUP,
     &port_strings::GROUP,
     &lapic::GROUP_XAPIC,
     &lapic_timer::GROUP_XAPIC,

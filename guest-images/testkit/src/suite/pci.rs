@@ -61,12 +61,12 @@ fn select(function: u16, register: u8) {
     out32(0xcf8, 1 << 31 | u32::from(function) << 8 | u32::from(register & 0xfc));
 }
 
-fn config_read(function: u16, register: u8) -> u32 {
+pub(super) fn config_read(function: u16, register: u8) -> u32 {
     select(function, register);
     in32(0xcfc)
 }
 
-fn config_write(function: u16, register: u8, value: u32) {
+pub(super) fn config_write(function: u16, register: u8, value: u32) {
     select(function, register);
     out32(0xcfc, value);
 }
