@@ -149,6 +149,86 @@ fn five_level_paging_has_one_more() {
     assert_eq!(read(&rig, 0x5123), fault(0, 0x5123));
 }
 
+/// 5-level paging: [`long`]'s tables below the second entry of a table at A000H.
+fn five_level() -> Rig {
+    let mut rig = long();
+    rig.cpu.cr4 |= Cr4Flags::L5_PAGING;
+    rig.cpu.cr3 = 0xa000;
+    rig.poke(FIFTH, 0x1000 | P | W | U);
+    rig
+}
+
+/// The top entry of [`five_level`], and the address that it and [`LEAF`] translate.
+const FIFTH: u64 = 0xa000 + 8;
+const FAR: u64 = (1 << 48) | 0x5000;
+
+#[test]
+fn five_level_paging_has_rights_at_the_fifth_level_too() {
+    let user = |rig: &Rig, access| walk(rig, FAR, access, Privilege::User);
+    let rig = five_level();
+    assert_eq!(user(&rig, Access::Write), Ok(Gpa::new(0x9000)));
+    rig.poke(FIFTH, 0x1000 | P | U);
+    assert_eq!(user(&rig, Access::Read), Ok(Gpa::new(0x9000)));
+    assert_eq!(user(&rig, Access::Write), fault(7, FAR));
+    rig.poke(FIFTH, 0x1000 | P | W);
+    assert_eq!(user(&rig, Access::Read), fault(5, FAR));
+    rig.poke(FIFTH, 0x1000 | P | W | U | NX);
+    assert_eq!(user(&rig, Access::Write), Ok(Gpa::new(0x9000)));
+    assert_eq!(user(&rig, Access::Execute), fault(0x15, FAR));
+    rig.poke(FIFTH, 0x1000 | P | W | U | LARGE);
+    assert_eq!(user(&rig, Access::Read), fault(0xd, FAR), "PS in a PML5E");
+    rig.poke(FIFTH, 0x1000 | P | W | U | (1 << 40));
+    assert_eq!(user(&rig, Access::Read), fault(0xd, FAR), "an address beyond the processor's");
+    rig.poke(FIFTH, 0);
+    assert_eq!(user(&rig, Access::Write), fault(6, FAR));
+}
+
+#[test]
+fn five_level_paging_marks_all_five_levels() {
+    let rig = five_level();
+    assert_eq!(read(&rig, FAR), Ok(Gpa::new(0x9000)));
+    let entries = [FIFTH, 0x1000, 0x2000, 0x3000, LEAF];
+    assert_eq!(entries.map(|at| rig.peek(at) & (A | D)), [A; 5]);
+    assert_eq!(walk(&rig, FAR, Access::Write, Privilege::Supervisor), Ok(Gpa::new(0x9000)));
+    assert_eq!(entries.map(|at| rig.peek(at) & (A | D)), [A, A, A, A, A | D]);
+}
+
+#[test]
+fn five_level_paging_has_large_pages_and_keys() {
+    let mut rig = five_level();
+    rig.poke(0x3000 + 8, 0x60_0000 | P | W | U | LARGE);
+    rig.poke(0x2000 + 8, 0x8000_0000 | P | W | U | LARGE | (3 << 59));
+    assert_eq!(read(&rig, (1 << 48) | 0x23_4567), Ok(Gpa::new(0x63_4567)));
+    let huge = (1 << 48) | 0x7fff_ffff;
+    assert_eq!(read(&rig, huge), Ok(Gpa::new(0xbfff_ffff)));
+    rig.cpu.cr4 |= Cr4Flags::PROTECTION_KEY_USER;
+    rig.cpu.pkru = 1 << 6;
+    assert_eq!(read(&rig, huge), fault(0x21, huge));
+}
+
+#[test]
+fn five_level_paging_makes_57_bits_of_an_address_count() {
+    use crate::Emulated;
+    use crate::fixture::DATA;
+    use arch::Gpr;
+    let mut rig = Rig::long();
+    let root = rig.cpu.cr3;
+    rig.cpu.cr4 |= Cr4Flags::L5_PAGING;
+    rig.cpu.cr3 = 0xa000;
+    // The same below the lowest, the second and the last stretch of 256 TiB.
+    for index in [0, 1, 511] {
+        rig.poke(0xa000 + 8 * index, root | P | W | U);
+    }
+    rig.poke(DATA, 0x77);
+    for rbx in [DATA, (1 << 48) | DATA, (0x1ff << 48) | 0xfe00_0000_0000_0000 | DATA] {
+        rig.set(Gpr::Rbx, rbx).set(Gpr::Rax, 0);
+        rig.done(&[0x48, 0x8b, 0x03]); // mov rax, [rbx]
+        assert_eq!(rig.get(Gpr::Rax), 0x77, "{rbx:#x}");
+    }
+    rig.set(Gpr::Rbx, (1 << 56) | DATA);
+    assert_eq!(rig.run(&[0x48, 0x8b, 0x03]), Emulated::Fault(Exception::GeneralProtection(0)));
+}
+
 #[test]
 fn long_mode_reserved_bits_fault_and_ignored_ones_do_not() {
     let mut rig = long();
