@@ -29,14 +29,19 @@ pub(crate) static ASLEEP_US: Number = Number::new("asleep_us", 0);
 /// How long `neighbour` runs, in milliseconds.
 pub(crate) static RUN_MS: Number = Number::new("ms", 200);
 
-/// How many events `ticks` and `ipis` make, and how many cases `emulate-diff`.
+/// How many events `ticks` and `ipis` make, and how many cases `emulate-diff` and
+/// `emulate-modes`.
 pub(crate) static EVENTS: Number = Number::new("count", 1000);
 
-/// Which random cases `emulate-diff` makes up, and whether flags that the manual leaves undefined count (not 0).
+/// Which random cases `emulate-diff` and `emulate-modes` make up, and whether flags that the manual leaves undefined count (not 0).
 pub(crate) static SEED: Number = Number::new("seed", 1);
 pub(crate) static STRICT: Number = Number::new("strict", 1);
 
-const ALL: [&Number; 7] = [&ROUNDS, &BOUND_US, &ASLEEP_US, &RUN_MS, &EVENTS, &SEED, &STRICT];
+/// Which modes and which kinds of paging `emulate-modes` tries: a bit each.
+pub(crate) static MODE: Number = Number::new("mode", u64::MAX);
+pub(crate) static PAGING: Number = Number::new("paging", u64::MAX);
+
+const ALL: [&Number; 9] = [&MODE, &PAGING, &ROUNDS, &BOUND_US, &ASLEEP_US, &RUN_MS, &EVENTS, &SEED, &STRICT];
 
 /// Takes over what `line` says.
 pub(crate) fn read(line: &CommandLine) {

@@ -3,6 +3,8 @@
 //!
 //! On the usual machine, `hostile::programs_side_by_side` runs them all.
 
+use std::time::Duration;
+
 use anyhow::Result;
 
 use super::Case;
@@ -33,7 +35,11 @@ pub(super) const CASES: &[Case] = &[
     },
     Case { name: "testkit::four_vcpus_on_a_host_without_x2apic", run: without_x2apic },
     Case { name: "testkit::a_guest_ends_its_machine_with_a_status", run: debug_exit },
-    Case { name: "testkit::emulated_instructions_agree", run: emulated_instructions },
+    Case { name: "testkit::emulate_diff", run: |lab| emulated_instructions(lab, "emulate-diff", 10_000) },
+    Case {
+        name: "testkit::emulate_diff_in_all_modes",
+        run: |lab| emulated_instructions(lab, "emulate-modes", 10_000),
+    },
     Case { name: "testkit::sixty_four_vcpus_on_two_cores", run: sixty_four },
 ];
 
@@ -87,16 +93,28 @@ fn debug_exit(lab: &Lab) -> Result<()> {
     })
 }
 
-/// Random instructions that the processor executes, and the same ones emulated. `emulate-diff` of the test image takes
-/// other seeds and more cases on its command line.
-fn emulated_instructions(lab: &Lab) -> Result<()> {
-    let configuration = "[[vm]]\nname = \"testkit\"\nmemory_mib = 16\nkernel = \"testkit\"\nboot = \"pvh\"\n\
-         cmdline = \"test=emulate-diff count=20000\"\nconsole = true\ntest_devices = true\n";
-    let archive = archive(configuration, &["testkit"])?.to_tar()?;
-    boot("testkit-emulate-diff", lab.usual(), &archive, |machine| {
-        let verdicts = ["on memory and a device, 0 differ", "FAIL", "stopped: ", "memory alone"];
-        let (index, text) = machine.serial.wait_for_any(&verdicts, SHORT)?;
-        anyhow::ensure!(index == 0, "emulate-diff: {text}{}", machine.serial.wait_for("\n", SHORT)?);
+/// Random instructions that the processor executes, and the same ones emulated: `count` of them. The environment gives a
+/// long run its own number and seed, and other words of the program's command line, such as `mode=`.
+fn emulated_instructions(lab: &Lab, program: &str, count: u64) -> Result<()> {
+    const LONGEST: Duration = Duration::from_secs(6 * 3600);
+    let asked = |name: &str| std::env::var(name).unwrap_or_default();
+    let (words, patience) = match (asked("CRATON_DIFF_COUNT"), asked("CRATON_DIFF_WORDS")) {
+        (none, words) if none.is_empty() => (format!("count={count} {words}"), SHORT),
+        (count, words) => (format!("count={count} {words}"), LONGEST),
+    };
+    let configuration = format!(
+        "[[vm]]\nname = \"testkit\"\nmemory_mib = 32\nkernel = \"testkit\"\nboot = \"pvh\"\n\
+         cmdline = \"test={program} {words}\"\nconsole = true\ntest_devices = true\n"
+    );
+    let archive = archive(&configuration, &["testkit"])?.to_tar()?;
+    boot(&format!("testkit-{program}"), lab.usual(), &archive, |machine| {
+        let verdicts =
+            ["on memory and a device, 0 differ", "FAIL", "stopped: ", "memory alone", "nothing was tried"];
+        let (index, text) = machine.serial.wait_for_any(&verdicts, patience)?;
+        if patience == LONGEST {
+            text.lines().filter(|line| line.contains("emulate-")).for_each(|line| println!("{line}"));
+        }
+        anyhow::ensure!(index == 0, "{program}: {text}{}", machine.serial.wait_for("\n", SHORT)?);
         Ok(())
     })
 }

@@ -14,6 +14,8 @@ pub(crate) enum Msr {
     ApicBase,
     /// IA32_TSC_DEADLINE.
     TscDeadline,
+    /// IA32_FS_BASE.
+    FsBase,
     /// IA32_GS_BASE.
     GsBase,
     /// An x2APIC register, by its xAPIC offset.
@@ -26,6 +28,7 @@ impl Msr {
         match self {
             Self::ApicBase => 0x1b,
             Self::TscDeadline => 0x6e0,
+            Self::FsBase => 0xc000_0100,
             Self::GsBase => 0xc000_0101,
             Self::X2Apic(offset) => 0x800 + u32::from(offset >> 4),
         }

@@ -4,6 +4,7 @@
 //! above it are safe Rust.
 #![expect(unsafe_code, reason = "a bare-metal program enters, traps and touches devices through assembly")]
 
+pub(crate) mod arena;
 pub(crate) mod boot;
 pub(crate) mod call;
 pub(crate) mod control;
@@ -14,6 +15,7 @@ pub(crate) mod hostile;
 pub(crate) mod measure;
 pub(crate) mod msr;
 pub(crate) mod pages;
+mod passage;
 pub(crate) mod percpu;
 pub(crate) mod physical;
 pub(crate) mod provoke;

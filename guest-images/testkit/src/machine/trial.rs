@@ -12,17 +12,19 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::Seq
 use super::cpu::{Msr, read_msr, write_msr};
 use super::trap::{self, Frame as TrapFrame};
 
-/// Linear address of the code, of the stack and of the window: in a stretch of 2 MiB of their own.
+/// Linear address of the code and of the stack: in a stretch of 2 MiB of their own.
 pub(crate) const CODE: u64 = 0xbf80_0000;
-const STACK: u64 = CODE + 0x4000;
-/// The window.
-pub(crate) const WINDOW: u64 = CODE + 0x8000;
+pub(super) const STACK: u64 = CODE + 0x4000;
+/// The window: in another stretch, for which a directory has an entry of its own, of whatever size.
+pub(crate) const WINDOW: u64 = 0xbff0_0000;
 /// Its size in bytes.
 pub(crate) const WINDOW_BYTES: u64 = 0x2000;
 /// The stack pointer of a trial: there is room on both sides.
 pub(crate) const STACK_POINTER: u64 = STACK + 0x800;
 
 const DIRECTORY_ENTRY: usize = (CODE >> 21) as usize;
+/// The window's entry in the directories, counted through.
+pub(super) const WINDOW_ENTRY: usize = (WINDOW >> 21) as usize;
 
 /// Page-table flags.
 pub(crate) mod flag {
@@ -43,7 +45,7 @@ pub(crate) mod flag {
 pub(crate) struct Page(pub(crate) [AtomicU64; 512]);
 
 impl Page {
-    const fn new() -> Self {
+    pub(super) const fn new() -> Self {
         Self([const { AtomicU64::new(0) }; 512])
     }
 
@@ -54,6 +56,7 @@ impl Page {
 }
 
 static TABLE: Page = Page::new();
+static WINDOW_TABLE: Page = Page::new();
 static CODE_PAGES: [Page; 2] = [const { Page::new() }; 2];
 static STACK_PAGE: Page = Page::new();
 /// Memory for the window: one copy for each way of running an instruction.
@@ -106,6 +109,8 @@ pub(crate) struct Outcome {
     pub(crate) rflags: u64,
     /// CR2, for a page fault; else 0.
     pub(crate) cr2: u64,
+    /// DR6, for a debug exception that was asked for it; else 0.
+    pub(crate) dr6: u64,
     /// All registers.
     pub(crate) registers: Registers,
 }
@@ -140,6 +145,18 @@ testkit_trial_enter:
     pop r14
     pop r15
     iretq
+    // RSI: DS, ES, FS and GS.
+    .global testkit_trial_enter_segments
+testkit_trial_enter_segments:
+    mov eax, [rsi]
+    mov ecx, [rsi + 8]
+    mov edx, [rsi + 16]
+    mov esi, [rsi + 24]
+    mov ds, eax
+    mov es, ecx
+    mov fs, edx
+    mov gs, esi
+    jmp testkit_trial_enter
     .global testkit_trial_back
 testkit_trial_back:
     cld
@@ -161,6 +178,8 @@ testkit_trial_rsp: .skip 8
 unsafe extern "C" {
     /// Loads the registers of the entry and goes on there; comes back by `finish`.
     fn testkit_trial_enter(entry: *const Entry);
+    /// The same with these selectors in DS, ES, FS and GS, which stay.
+    fn testkit_trial_enter_segments(entry: *const Entry, selectors: *const [u64; 4]);
     static testkit_trial_back: u8;
     static testkit_trial_rsp: AtomicU64;
     static testkit_tss_descriptor: [AtomicU64; 2];
@@ -178,7 +197,6 @@ const USER_DATA: u64 = 0x33;
 static UNDER_WAY: AtomicBool = AtomicBool::new(false);
 /// What the last trial ended with: vector, error code, RIP, RFLAGS, CR2, then the registers.
 static END: [AtomicU64; 21] = [const { AtomicU64::new(0) }; 21];
-static START: AtomicU64 = AtomicU64::new(0);
 
 /// Whether the exception of `frame` ends a trial; if so, it is written down, and the handler's return goes to the code
 /// behind the trial.
@@ -187,12 +205,7 @@ pub(super) fn ends(frame: &mut TrapFrame) -> bool {
         return false;
     }
     const PAGE_FAULT: u64 = 14;
-    let cr2: u64;
-    // SAFETY: reading CR2 changes nothing.
-    unsafe {
-        asm!("mov {}, cr2", out(reg) cr2, options(nomem, nostack));
-    }
-    let cr2 = if frame.vector == PAGE_FAULT { cr2 } else { 0 };
+    let cr2 = if frame.vector == PAGE_FAULT { cr2() } else { 0 };
     let [r15, r14, r13, r12, r11, r10, r9, r8, rdi, rsi, rbp, rdx, rcx, rbx, rax] = frame.registers;
     let registers: Registers =
         [rax, rcx, rdx, rbx, frame.rsp, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15];
@@ -209,6 +222,16 @@ pub(super) fn ends(frame: &mut TrapFrame) -> bool {
     true
 }
 
+/// CR2.
+pub(super) fn cr2() -> u64 {
+    let cr2: u64;
+    // SAFETY: reading CR2 changes nothing.
+    unsafe {
+        asm!("mov {}, cr2", out(reg) cr2, options(nomem, nostack));
+    }
+    cr2
+}
+
 /// Prepares trials: the window's page table, a task state with a stack for ring 3's exceptions, data segments for every
 /// ring, SSE and, where there is XSAVE, AVX. For the rest of the run.
 pub(crate) fn prepare() {
@@ -218,6 +241,8 @@ pub(crate) fn prepare() {
     pml4[0].fetch_or(flag::USER, SeqCst);
     pdpt[DIRECTORY_ENTRY / 512].fetch_or(flag::USER, SeqCst);
     pd[DIRECTORY_ENTRY].store(TABLE.address() | path, SeqCst);
+    pdpt[WINDOW_ENTRY / 512].fetch_or(flag::USER, SeqCst);
+    pd[WINDOW_ENTRY].store(WINDOW_TABLE.address() | path, SeqCst);
     install_task_state();
     trap::allow_from_ring_3(BREAKPOINT);
     let gs_base = read_msr(Msr::GsBase);
@@ -268,20 +293,47 @@ fn forget_all() {
 
 /// Has page `page`, 0 or 1, of the window show what is at physical address `at`, with page-table flags `flags`.
 pub(crate) fn show(page: usize, at: u64, flags: u64) {
-    set_entry(WINDOW + 0x1000 * page as u64, at | flags);
+    set_entry(&WINDOW_TABLE, WINDOW + 0x1000 * page as u64, at | flags);
 }
 
 /// The page-table flags of page `page` of the window, as they are now.
 pub(crate) fn flags_of(page: usize) -> u64 {
-    TABLE.0[entry_of(WINDOW + 0x1000 * page as u64)].load(SeqCst) & 0xfff
+    window_entries()[page] & 0xfff
+}
+
+/// Both entries of the window.
+pub(super) fn window_entries() -> [u64; 2] {
+    [0, 0x1000].map(|offset| WINDOW_TABLE.0[entry_of(WINDOW + offset)].load(SeqCst))
+}
+
+/// Sets both entries of the window, and the one above them.
+pub(super) fn map_window(entries: [u64; 2], directory: u64) {
+    // SAFETY: the tables exist for the whole run and are only touched by atomic operations.
+    let pd = unsafe { &boot_pd };
+    pd[WINDOW_ENTRY].store(directory, SeqCst);
+    set_entry(&WINDOW_TABLE, WINDOW, entries[0]);
+    set_entry(&WINDOW_TABLE, WINDOW + 0x1000, entries[1]);
+}
+
+/// Physical addresses of the window's table, of the code pages and of the stack.
+pub(super) fn window_table() -> u64 {
+    WINDOW_TABLE.address()
+}
+
+pub(super) fn code_page(page: usize) -> u64 {
+    CODE_PAGES[page].address()
+}
+
+pub(super) fn stack_page() -> u64 {
+    STACK_PAGE.address()
 }
 
 fn entry_of(address: u64) -> usize {
     usize::try_from((address >> 12) & 0x1ff).expect("nine bits")
 }
 
-fn set_entry(address: u64, entry: u64) {
-    TABLE.0[entry_of(address)].store(entry, SeqCst);
+fn set_entry(table: &Page, address: u64, entry: u64) {
+    table.0[entry_of(address)].store(entry, SeqCst);
     // SAFETY: INVLPG only drops a cached translation.
     unsafe {
         asm!("invlpg [{}]", in(reg) address, options(nostack, preserves_flags));
@@ -305,38 +357,71 @@ pub(crate) fn stack_word(words: isize) -> &'static AtomicU64 {
     &STACK_PAGE.0[middle.wrapping_add_signed(words)]
 }
 
-/// Runs the instruction at `offset` in the code pages.
-pub(crate) fn run(offset: usize, bits: Bits, ring: Ring, rflags: u64, registers: &Registers) -> Outcome {
-    let user = match ring {
-        Ring::Kernel => 0,
-        Ring::User => flag::USER,
-    };
+/// Maps code and stack, with `user` among their flags or 0.
+pub(super) fn map_own_pages(user: u64) {
     let touched = flag::PRESENT | flag::WRITABLE | flag::ACCESSED | flag::DIRTY | user;
     for (page, at) in [CODE, CODE + 0x1000].into_iter().enumerate() {
-        set_entry(at, CODE_PAGES[page].address() | touched);
+        set_entry(&TABLE, at, CODE_PAGES[page].address() | touched);
     }
-    set_entry(STACK, STACK_PAGE.address() | touched);
-    let (cs, ss) = match (bits, ring) {
-        (Bits::SixtyFour, Ring::Kernel) => (0x08, KERNEL_DATA),
-        (Bits::ThirtyTwo, Ring::Kernel) => (0x20, KERNEL_DATA),
-        (Bits::SixtyFour, Ring::User) => (0x4b, USER_DATA),
-        (Bits::ThirtyTwo, Ring::User) => (0x2b, USER_DATA),
+    set_entry(&TABLE, STACK, STACK_PAGE.address() | touched);
+}
+
+/// Runs the instruction at `offset` in the code pages.
+pub(crate) fn run(offset: usize, bits: Bits, ring: Ring, rflags: u64, registers: &Registers) -> Outcome {
+    map_own_pages(match ring {
+        Ring::Kernel => 0,
+        Ring::User => flag::USER,
+    });
+    run_as_laid_out(offset, bits, ring, rflags, registers)
+}
+
+/// The same with code and stack mapped already.
+pub(super) fn run_as_laid_out(
+    offset: usize,
+    bits: Bits,
+    ring: Ring,
+    rflags: u64,
+    registers: &Registers,
+) -> Outcome {
+    let segments = match (bits, ring) {
+        (Bits::SixtyFour, Ring::Kernel) => [0x08, KERNEL_DATA],
+        (Bits::ThirtyTwo, Ring::Kernel) => [0x20, KERNEL_DATA],
+        (Bits::SixtyFour, Ring::User) => [0x4b, USER_DATA],
+        (Bits::ThirtyTwo, Ring::User) => [0x2b, USER_DATA],
     };
-    let [rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15] = *registers;
-    let rip = CODE + offset as u64;
-    let entry = Entry {
-        registers: [rax, rcx, rdx, rbx, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15],
-        rip,
-        cs,
-        rflags,
-        rsp,
-        ss,
-    };
-    START.store(rip, Relaxed);
+    let entry = Entry::new(CODE + offset as u64, segments, rflags, registers);
     UNDER_WAY.store(true, Relaxed);
     // SAFETY: the code reaches nothing but its registers, its stack and the window, and ends in an exception, whose
     // handler has all registers that this function must keep put back.
     unsafe { testkit_trial_enter(&raw const entry) };
+    outcome_of(entry.rip)
+}
+
+/// Runs the instruction at `eip` with these selectors in CS and SS, and in DS, ES, FS and GS, where they stay.
+pub(super) fn run_in_segments(
+    eip: u64,
+    frame: [u64; 2],
+    data: [u64; 4],
+    rflags: u64,
+    registers: &Registers,
+) -> Outcome {
+    let entry = Entry::new(eip, frame, rflags, registers);
+    UNDER_WAY.store(true, Relaxed);
+    // SAFETY: as above; the handler needs none of these segments.
+    unsafe { testkit_trial_enter_segments(&raw const entry, &raw const data) };
+    outcome_of(eip)
+}
+
+impl Entry {
+    fn new(rip: u64, [cs, ss]: [u64; 2], rflags: u64, registers: &Registers) -> Self {
+        let [rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15] = *registers;
+        let registers = [rax, rcx, rdx, rbx, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15];
+        Self { registers, rip, cs, rflags, rsp, ss }
+    }
+}
+
+/// What the trial that began at `rip` ended with.
+fn outcome_of(rip: u64) -> Outcome {
     let value = |index: usize| END[index].load(Relaxed);
     Outcome {
         vector: value(0),
@@ -344,6 +429,7 @@ pub(crate) fn run(offset: usize, bits: Bits, ring: Ring, rflags: u64, registers:
         rip: value(2).wrapping_sub(rip),
         rflags: value(3),
         cr2: value(4),
+        dr6: 0,
         registers: core::array::from_fn(|index| value(5 + index)),
     }
 }

@@ -3,6 +3,7 @@
 mod bench;
 mod cpuid;
 mod emulate_diff;
+mod emulate_modes;
 mod enemies;
 mod exceptions;
 mod heartbeat;
@@ -123,6 +124,7 @@ pub(crate) const ALL: &[Program] = &[
     Program::new("neighbour", neighbour::neighbour),
     // Behind the others: it leaves segments, control registers and page tables changed.
     Program::new("emulate-diff", emulate_diff::emulate_diff),
+    Program::new("emulate-modes", emulate_modes::emulate_modes),
     Program::unending("heartbeat", heartbeat::heartbeat),
     Program::unending("triple-fault", hostile::triple_fault),
     Program::unending("debug-exit", hostile::debug_exit),

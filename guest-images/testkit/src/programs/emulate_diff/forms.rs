@@ -4,7 +4,7 @@
 
 /// What follows the operands.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Immediate {
+pub(in crate::programs) enum Immediate {
     /// Nothing.
     None,
     /// A byte.
@@ -15,7 +15,7 @@ pub(super) enum Immediate {
 
 /// What is in the register field of the ModR/M byte.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Field {
+pub(in crate::programs) enum Field {
     /// A general-purpose register.
     Register,
     /// A byte register.
@@ -30,7 +30,7 @@ pub(super) enum Field {
 
 /// Which sizes an instruction has.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Sizes {
+pub(in crate::programs) enum Sizes {
     /// One: no size prefix means anything.
     One,
     /// Two, four and eight bytes, by 66H and REX.W.
@@ -41,7 +41,7 @@ pub(super) enum Sizes {
 
 /// How an instruction finds its memory.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Memory {
+pub(in crate::programs) enum Memory {
     /// By ModR/M.
     Operand,
     /// By ModR/M, and by the bit offset in the register field.
@@ -54,32 +54,32 @@ pub(super) enum Memory {
 
 /// A form.
 #[derive(Clone, Copy)]
-pub(super) struct Form {
+pub(in crate::programs) struct Form {
     /// A prefix that is part of the opcode, or 0.
-    pub(super) prefix: u8,
+    pub(in crate::programs) prefix: u8,
     /// VEX in place of a legacy prefix: its two-byte form's last byte without the inverted bits of the register field.
-    pub(super) vex: Option<u8>,
-    pub(super) opcode: &'static [u8],
-    pub(super) field: Field,
-    pub(super) immediate: Immediate,
-    pub(super) sizes: Sizes,
-    pub(super) memory: Memory,
+    pub(in crate::programs) vex: Option<u8>,
+    pub(in crate::programs) opcode: &'static [u8],
+    pub(in crate::programs) field: Field,
+    pub(in crate::programs) immediate: Immediate,
+    pub(in crate::programs) sizes: Sizes,
+    pub(in crate::programs) memory: Memory,
     /// Whether LOCK may stand before it.
-    pub(super) lock: bool,
+    pub(in crate::programs) lock: bool,
     /// The bytes of an operand without size prefixes.
-    pub(super) bytes: u8,
+    pub(in crate::programs) bytes: u8,
     /// Whether it is there in 64-bit mode alone.
-    pub(super) only_64: bool,
+    pub(in crate::programs) only_64: bool,
     /// Flags that it leaves undefined.
-    pub(super) undefined: u64,
+    pub(in crate::programs) undefined: u64,
 }
 
-pub(super) const CF: u64 = 1;
-pub(super) const PF: u64 = 1 << 2;
-pub(super) const AF: u64 = 1 << 4;
-pub(super) const ZF: u64 = 1 << 6;
-pub(super) const SF: u64 = 1 << 7;
-pub(super) const OF: u64 = 1 << 11;
+pub(in crate::programs) const CF: u64 = 1;
+pub(in crate::programs) const PF: u64 = 1 << 2;
+pub(in crate::programs) const AF: u64 = 1 << 4;
+pub(in crate::programs) const ZF: u64 = 1 << 6;
+pub(in crate::programs) const SF: u64 = 1 << 7;
+pub(in crate::programs) const OF: u64 = 1 << 11;
 
 const fn op(opcode: &'static [u8]) -> Form {
     Form {
@@ -166,7 +166,7 @@ const ALL: u64 = CF | PF | AF | ZF | SF | OF;
 const BIT: u64 = OF | SF | AF | PF;
 
 /// All of them.
-pub(super) const FORMS: &[Form] = &[
+pub(in crate::programs) const FORMS: &[Form] = &[
     // Arithmetic and logic.
     op(&[0x00]).byte().lock(),
     op(&[0x01]).lock(),

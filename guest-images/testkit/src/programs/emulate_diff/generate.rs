@@ -5,79 +5,95 @@ use crate::machine::trial::{Bits, CODE, RSP, Registers, Ring, STACK_POINTER, WIN
 use crate::programs::random::Random;
 
 /// The longest instruction.
-const LONGEST: usize = 15;
+pub(in crate::programs) const LONGEST: usize = 15;
 
 /// An instruction.
 #[derive(Clone, Copy)]
-pub(super) struct Code {
+pub(in crate::programs) struct Code {
     bytes: [u8; LONGEST + 1],
     length: usize,
 }
 
 impl Code {
-    const fn new() -> Self {
+    pub(in crate::programs) const fn new() -> Self {
         Self { bytes: [0; LONGEST + 1], length: 0 }
     }
 
-    fn push(&mut self, byte: u8) {
+    pub(in crate::programs) fn push(&mut self, byte: u8) {
         self.bytes[self.length] = byte;
         self.length += 1;
     }
 
-    fn extend(&mut self, bytes: &[u8]) {
+    pub(in crate::programs) fn extend(&mut self, bytes: &[u8]) {
         for byte in bytes {
             self.push(*byte);
         }
     }
 
     /// Its bytes.
-    pub(super) fn bytes(&self) -> &[u8] {
+    pub(in crate::programs) fn bytes(&self) -> &[u8] {
         &self.bytes[..self.length]
     }
 }
 
 /// One case.
-pub(super) struct Case {
-    pub(super) code: Code,
+pub(in crate::programs) struct Case {
+    pub(in crate::programs) code: Code,
     /// Where it stands in the code pages.
-    pub(super) offset: usize,
-    pub(super) bits: Bits,
-    pub(super) ring: Ring,
-    pub(super) rflags: u64,
-    pub(super) registers: Registers,
+    pub(in crate::programs) offset: usize,
+    pub(in crate::programs) bits: Bits,
+    pub(in crate::programs) ring: Ring,
+    pub(in crate::programs) rflags: u64,
+    pub(in crate::programs) registers: Registers,
     /// Flags that the instruction leaves undefined.
-    pub(super) undefined: u64,
+    pub(in crate::programs) undefined: u64,
     /// Whether vector registers matter.
-    pub(super) vectors: bool,
+    pub(in crate::programs) vectors: bool,
     /// Where it touches memory.
-    pub(super) first: Operand,
+    pub(in crate::programs) first: Operand,
     /// Where else.
-    pub(super) second: Option<Operand>,
+    pub(in crate::programs) second: Option<Operand>,
+    /// What FS or GS has to begin at, if the instruction has a prefix for it.
+    pub(in crate::programs) base: Option<(Override, u64)>,
+}
+
+/// A prefix that means something in 64-bit mode.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in crate::programs) enum Override {
+    Fs,
+    Gs,
+}
+
+/// Whether there are such prefixes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Overrides {
+    None,
+    Some,
 }
 
 /// An operand in memory.
 #[derive(Clone, Copy)]
-pub(super) struct Operand {
+pub(in crate::programs) struct Operand {
     /// Its linear address.
-    pub(super) target: u64,
+    pub(in crate::programs) target: u64,
     /// How many bytes below and above that the instruction may reach.
-    pub(super) before: u64,
-    pub(super) after: u64,
+    pub(in crate::programs) before: u64,
+    pub(in crate::programs) after: u64,
 }
 
 impl Case {
     /// Its operands in memory.
-    pub(super) fn operands(&self) -> impl Iterator<Item = Operand> {
+    pub(in crate::programs) fn operands(&self) -> impl Iterator<Item = Operand> {
         [Some(self.first), self.second].into_iter().flatten()
     }
 }
 
 /// What the processor has.
 #[derive(Clone, Copy)]
-pub(super) struct Features {
-    pub(super) avx: bool,
-    pub(super) movbe: bool,
-    pub(super) cmpxchg16b: bool,
+pub(in crate::programs) struct Features {
+    pub(in crate::programs) avx: bool,
+    pub(in crate::programs) movbe: bool,
+    pub(in crate::programs) cmpxchg16b: bool,
 }
 
 const RCX: usize = 1;
@@ -90,7 +106,7 @@ const RESUME: u64 = 1 << 16;
 const ALIGNMENT: u64 = 1 << 18;
 
 /// Makes up a case.
-pub(super) fn case(random: &mut Random, features: Features) -> Case {
+pub(in crate::programs) fn case(random: &mut Random, features: Features) -> Case {
     let form = loop {
         let form = &FORMS[pick(random, FORMS.len())];
         let has = |wanted: bool, is: bool| !wanted || is;
@@ -102,9 +118,29 @@ pub(super) fn case(random: &mut Random, features: Features) -> Case {
     };
     let bits = if form.only_64 || random.below(3) != 0 { Bits::SixtyFour } else { Bits::ThirtyTwo };
     let ring = if random.below(2) == 0 { Ring::Kernel } else { Ring::User };
+    of_form(random, features, form, (bits, Overrides::None), ring)
+}
+
+/// Makes up a case of 64-bit mode.
+pub(in crate::programs) fn long_case(
+    random: &mut Random,
+    features: Features,
+    form: &Form,
+    ring: Ring,
+) -> Case {
+    of_form(random, features, form, (Bits::SixtyFour, Overrides::Some), ring)
+}
+
+fn of_form(
+    random: &mut Random,
+    features: Features,
+    form: &Form,
+    (bits, overrides): (Bits, Overrides),
+    ring: Ring,
+) -> Case {
     let mut builder = Builder::new(random, form, bits, features);
-    builder.build();
-    let Builder { code, registers, targets, offset, .. } = builder;
+    builder.build(overrides);
+    let Builder { code, registers, targets, offset, base, .. } = builder;
     let mut rflags = 2 | random.next() & (CARRY_TO_OVERFLOW | DIRECTION);
     if random.below(6) == 0 {
         rflags |= ALIGNMENT;
@@ -125,19 +161,19 @@ pub(super) fn case(random: &mut Random, features: Features) -> Case {
     });
     let second = (form.memory == Memory::String).then_some(second);
     let undefined = form.undefined;
-    Case { code, offset, bits, ring, rflags, registers, undefined, vectors, first, second }
+    Case { code, offset, bits, ring, rflags, registers, undefined, vectors, first, second, base }
 }
 
-fn pick(random: &mut Random, count: usize) -> usize {
+pub(in crate::programs) fn pick(random: &mut Random, count: usize) -> usize {
     usize::try_from(random.below(count as u64)).unwrap_or(0)
 }
 
-fn byte(random: &mut Random) -> u8 {
+pub(in crate::programs) fn byte(random: &mut Random) -> u8 {
     random.next().to_le_bytes()[3]
 }
 
 /// Values with long runs of equal bits more often than chance.
-fn value(random: &mut Random) -> u64 {
+pub(in crate::programs) fn value(random: &mut Random) -> u64 {
     let value = random.next();
     match random.below(8) {
         0 => 0,
@@ -162,6 +198,8 @@ struct Builder<'a> {
     offset: usize,
     /// Where a displacement relative to RIP is, and what it leads to.
     relative: Option<(usize, u64)>,
+    /// What FS or GS begins at, if it is used.
+    base: Option<(Override, u64)>,
 }
 
 impl<'a> Builder<'a> {
@@ -174,7 +212,23 @@ impl<'a> Builder<'a> {
             0 => 0x1000 - pick(random, 16),
             _ => pick(random, 0x1000 - LONGEST),
         };
-        Self { random, form, bits, features, code, registers, targets: [WINDOW; 2], offset, relative: None }
+        Self {
+            random,
+            form,
+            bits,
+            features,
+            code,
+            registers,
+            targets: [WINDOW; 2],
+            offset,
+            relative: None,
+            base: None,
+        }
+    }
+
+    /// The address of `target` in the segment that is used.
+    fn in_segment(&self, target: u64) -> u64 {
+        target.wrapping_sub(self.base.map_or(0, |(_, base)| base))
     }
 
     fn chance(&mut self, of: u64) -> bool {
@@ -197,7 +251,7 @@ impl<'a> Builder<'a> {
         WINDOW.wrapping_add(offset)
     }
 
-    fn build(&mut self) {
+    fn build(&mut self, overrides: Overrides) {
         let form = *self.form;
         let wide = self.long() && form.sizes != Sizes::One && self.chance(3);
         // A pair of 16 bytes is another instruction.
@@ -219,6 +273,12 @@ impl<'a> Builder<'a> {
                 1 => self.code.push(0xf3),
                 _ => {}
             }
+        }
+        if overrides == Overrides::Some && self.long() && self.chance(5) {
+            let (prefix, register) = if self.chance(2) { (0x64, Override::Fs) } else { (0x65, Override::Gs) };
+            self.code.push(prefix);
+            // So near that displacements reach.
+            self.base = Some((register, self.random.below(1 << 30)));
         }
         if form.prefix != 0 {
             self.code.push(form.prefix);
@@ -257,7 +317,7 @@ impl<'a> Builder<'a> {
         let overlap = from != to && from.abs_diff(to) < 8;
         self.targets = [from, if overlap { to ^ 0x20 } else { to }];
         let junk = if short_address { self.random.next() << 32 } else { 0 };
-        self.registers[RSI] = self.targets[0] | junk;
+        self.registers[RSI] = self.in_segment(self.targets[0]) | junk;
         self.registers[RDI] = self.targets[1] | junk;
         self.registers[RCX] = self.random.below(12) | junk;
     }
@@ -269,6 +329,7 @@ impl<'a> Builder<'a> {
         self.code.extend(self.form.opcode);
         let target = self.target();
         self.targets = [target; 2];
+        let target = self.in_segment(target);
         let length = if self.long() && !short_address { 8 } else { 4 };
         self.code.extend(&target.to_le_bytes()[..length]);
     }
@@ -318,6 +379,14 @@ impl<'a> Builder<'a> {
         let far = long && !short_address && base.is_some() && self.chance(40);
         let target = if far { target | 1 << 60 } else { target };
         self.targets = [target; 2];
+        if let Some((_, start)) = &mut self.base
+            && base.is_some()
+            && !short_address
+        {
+            // A register reaches everywhere, and the sum goes round.
+            *start = (self.random.next().cast_signed() >> 16).cast_unsigned();
+        }
+        let target = self.in_segment(target);
         if form.memory == Memory::BitString {
             self.registers[usize::from(field)] = self.random.below(1600).wrapping_sub(800);
         }

@@ -6,8 +6,8 @@
 //! (`strict=0`). Without the device (no hypervisor, or one that was not asked for it) both runs are on memory. Half of
 //! the cases are emulated twice and the second time counts, for the sake of emulators that remember.
 
-mod forms;
-mod generate;
+pub(super) mod forms;
+pub(super) mod generate;
 
 use core::sync::atomic::Ordering::Relaxed;
 
