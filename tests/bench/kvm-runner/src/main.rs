@@ -1,8 +1,8 @@
 //! The smallest machine on Linux KVM that runs a PVH guest: what Craton's figures are compared with.
 //!
 //! `kvm-runner [--cpus N] [--on FIRST] GUEST.ELF [COMMAND LINE...]` gives the guest 64 MiB, N processors (1 if left out),
-//! KVM's own local APICs, I/O APIC, 8259 and 8254, the ACPI table that names the processors, and a first serial port in
-//! user space of which the data register prints and the scratch register remembers. Each processor is a thread that stays
+//! KVM's own local APICs, I/O APIC, 8259 and 8254, the ACPI table that names the processors, and in user space a first serial
+//! port of which the data register prints and the scratch register remembers, and what `devices` has. Each processor is a thread that stays
 //! on one of Linux' CPUs: FIRST (0 if left out), the next one, and so on, and round again. It ends when the guest writes
 //! the PM1a control register (power off) or shuts down, and then prints how many VM exits KVM has counted,
 //! `kvm: exits N`, where debugfs tells. Nothing here is slower than it must be: a port access costs what KVM's return to
@@ -10,6 +10,7 @@
 //!
 //! Sources: Linux, "The Definitive KVM (Kernel-based Virtual Machine) API Documentation"; Xen, "x86/HVM direct boot ABI".
 
+mod devices;
 mod guest;
 mod processor;
 
@@ -19,6 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
 use anyhow::{Context, Result, bail};
+use devices::Devices;
 use kvm_bindings::{KVM_PIT_SPEAKER_DUMMY, kvm_pit_config, kvm_userspace_memory_region};
 use kvm_ioctls::{Kvm, VcpuExit, VcpuFd, VmFd};
 use rustix::thread::{CpuSet, sched_setaffinity};
@@ -100,6 +102,7 @@ fn main() -> Result<()> {
         on: arguments.on,
         host_cpus: std::thread::available_parallelism()?.get(),
         scratch: AtomicU8::new(0),
+        devices: Devices::new(),
     });
     let mut vcpus = vcpus.into_iter().enumerate();
     let first = vcpus.next();
@@ -132,6 +135,7 @@ struct Machine {
     on: usize,
     host_cpus: usize,
     scratch: AtomicU8,
+    devices: Devices,
 }
 
 impl Machine {
@@ -153,8 +157,10 @@ impl Machine {
                 VcpuExit::IoOut(COM1_DATA, &[byte]) => std::io::stdout().write_all(&[byte])?,
                 VcpuExit::IoIn(COM1_LINE_STATUS, [byte]) => *byte = TRANSMITTER_EMPTY,
                 VcpuExit::IoOut(PM1A_CONTROL, _) | VcpuExit::Shutdown => return Ok(()),
-                VcpuExit::IoOut(..) | VcpuExit::MmioWrite(..) => {}
-                VcpuExit::IoIn(_, data) | VcpuExit::MmioRead(_, data) => data.fill(0xff),
+                VcpuExit::IoOut(port, data) => self.devices.write_port(port, data),
+                VcpuExit::IoIn(port, data) => self.devices.read_port(port, data),
+                VcpuExit::MmioWrite(address, data) => self.devices.write_memory(address, data),
+                VcpuExit::MmioRead(address, data) => self.devices.read_memory(address, data),
                 other => bail!("the guest left for a reason that this runner does not handle: {other:?}"),
             }
         }
