@@ -22,6 +22,9 @@ const TESTKIT: &str = "testkit";
 const LINUX: &str = "linux";
 const ONE: Processors = Processors { count: 1, apic: Apic::Virtualized };
 
+/// The guest's command line. What is measured in xAPIC mode comes before what is measured in x2APIC mode.
+pub(super) const BENCH: &str = "test=bench-xapic,bench";
+
 /// How many processors are measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Extent {
@@ -35,16 +38,14 @@ pub(super) enum Extent {
 fn configuration(vcpus: u32, command_line: &str) -> String {
     format!(
         "[[vm]]\nname = \"{TESTKIT}\"\nmemory_mib = 64\nvcpus = {vcpus}\nkernel = \"testkit\"\nboot = \"pvh\"\n\
-         cmdline = \"{command_line}\"\nautostart = true\nconsole = true\nrestart = \"never\"\n"
+         cmdline = \"{command_line}\"\nautostart = true\nconsole = true\nrestart = \"never\"\n\
+         test_devices = true\n"
     )
 }
 
 /// Measures with the test guest.
 pub(super) fn measure(extent: Extent) -> Result<Report> {
-    let bench = "test=bench";
-    // What is measured in xAPIC mode comes before what is measured in x2APIC mode.
-    let both = "test=bench-xapic,bench";
-    let text = run(ONE, 1, both, "Craton: booting with the test guest in Bochs")?;
+    let text = run(ONE, 1, BENCH, "Craton: booting with the test guest in Bochs")?;
     let mut report =
         Report { one: Figures::parse(&text).with_context(|| excerpt(&text))?, ..Report::default() };
     if extent == Extent::One {
@@ -53,7 +54,7 @@ pub(super) fn measure(extent: Extent) -> Result<Report> {
     let text = run(ONE, 2, "test=switches", "Craton: two virtual processors on one")?;
     report.one.extend(Figures::lines(&text));
     let two = Processors { count: several::PROCESSORS, ..ONE };
-    let text = run(two, several::PROCESSORS, bench, "Craton: the same with two processors")?;
+    let text = run(two, several::PROCESSORS, BENCH, "Craton: the same with two processors")?;
     report.two = several::work(&Figures::parse(&text).with_context(|| excerpt(&text))?);
     for apic in [Apic::Virtualized, Apic::Plain] {
         for program in exits::PROGRAMS {

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use super::craton;
 use super::emulation::{Apic, Emulation, Processors, UnknownMsrs, Unmodelled};
 use super::exits::{self, Program};
 use super::figures::Figures;
@@ -168,10 +169,10 @@ fn init_script() -> String {
     };
     script.push_str(&format!("insmod /{VENDOR_MODULE}.ko {}\n", apic_parameter(Apic::Virtualized)));
     script.push_str("if [ $(/bin/busybox nproc) = 1 ]; then\n");
-    script.push_str(&run(BENCH, 1, "test=bench"));
+    script.push_str(&run(BENCH, 1, craton::BENCH));
     script.push_str(&run(SWITCHES, 2, "test=switches"));
     script.push_str("else\n");
-    script.push_str(&run(BENCH, several::PROCESSORS, "test=bench"));
+    script.push_str(&run(BENCH, several::PROCESSORS, craton::BENCH));
     for apic in [Apic::Virtualized, Apic::Plain] {
         if apic == Apic::Plain {
             script.push_str(&format!(
@@ -270,7 +271,8 @@ mod tests {
         let place = |text: &str| script.find(text).expect(text);
         assert!(place("insmod /irqbypass.ko") < place("insmod /kvm.ko lapic_timer_advance_ns=0"));
         assert!(
-            place("insmod /kvm-intel.ko enable_apicv=1") < place("/kvm-runner --cpus 1 /testkit test=bench")
+            place("insmod /kvm-intel.ko enable_apicv=1")
+                < place("/kvm-runner --cpus 1 /testkit test=bench-xapic,bench")
         );
         assert!(
             place("insmod /kvm-intel.ko enable_apicv=0") < place("section: exits-timer-tick-no-apicv 500")

@@ -10,8 +10,8 @@ use super::figures::Figures;
 
 /// The processors of the machine.
 pub(crate) const PROCESSORS: u32 = 2;
-/// What two processors do together.
-const OPERATIONS: [&str; 2] = ["ipi-round-trip", "ipi-wake"];
+/// What two processors do together. Of `icr-other`, the one that is sent to does nothing but to pass the time.
+const OPERATIONS: [&str; 4] = ["xapic-icr-other", "x2apic-icr-other", "ipi-round-trip", "ipi-wake"];
 const WAITING: &str = "-waiting";
 
 /// Instructions of both processors, from ticks.

@@ -162,6 +162,10 @@ pub(crate) enum Mmio {
     LocalApic,
     /// The high-precision event timers, where there are any.
     Hpet,
+    /// The first function's registers in PCI configuration space, where that is mapped.
+    PciFunction,
+    /// Memory of a device, where there is one for tests: it remembers.
+    Scratch,
     /// A part of the PCI hole where nothing answers.
     Nothing,
     /// Where checks put the registers of the PCI function for test programs.
@@ -183,6 +187,8 @@ impl Mmio {
             Self::IoApic => 0xfec0_0000,
             Self::LocalApic => 0xfee0_0000,
             Self::Hpet => 0xfed0_0000,
+            Self::PciFunction => 0xb000_0000,
+            Self::Scratch => 0xfef0_0000,
             Self::Nothing => 0xd000_0000,
             Self::TestFunction => 0xd100_0000,
             Self::TestTable => 0xd100_1000,
@@ -192,7 +198,8 @@ impl Mmio {
         }
     }
 
-    fn register(self, offset: u16) -> *mut u32 {
+    /// Where the register at `offset` is, a multiple of 4.
+    pub(super) fn register(self, offset: u16) -> *mut u32 {
         assert!(offset < 0x1000 && offset.is_multiple_of(4), "not a register");
         assert!(self.base() < 1 << 32, "not mapped");
         core::ptr::with_exposed_provenance_mut(self.base() + usize::from(offset))

@@ -5,7 +5,7 @@
 //! everybody: this program and whoever runs below it.
 
 use core::arch::asm;
-use core::sync::atomic::AtomicU64;
+use core::sync::atomic::{AtomicBool, AtomicU64};
 
 use super::cpu::{Mmio, Msr, disable_interrupts, halves, rdtsc, write_msr};
 use super::trap::counter_of;
@@ -100,14 +100,75 @@ pub(crate) fn in_port(port: u16) -> u64 {
     measure!(["in al, dx"], in("dx") port, out("al") _)
 }
 
-/// A load from a device register.
-pub(crate) fn mmio_read(device: Mmio, offset: u8) -> u64 {
-    measure!(["mov eax, [{at}]"], at = in(reg) device.base() + usize::from(offset & !3), out("eax") _)
+/// IN of a double word.
+pub(crate) fn in_port_wide(port: u16) -> u64 {
+    measure!(["in eax, dx"], in("dx") port, out("eax") _)
 }
 
-/// A store of zero to a device register.
-pub(crate) fn mmio_write(device: Mmio, offset: u8) -> u64 {
-    measure!(["mov [{at}], eax"], at = in(reg) device.base() + usize::from(offset & !3), in("eax") 0)
+/// OUT of `address` to the PCI address port and IN from the data port, with the three instructions that set the registers.
+pub(crate) fn pci_read(address: u32) -> u64 {
+    measure!(
+        ["mov edx, 0xcf8", "mov eax, {address:e}", "out dx, eax", "mov edx, 0xcfc", "in eax, dx"],
+        address = in(reg) address, out("eax") _, out("edx") _
+    )
+}
+
+/// A load from the device register at `offset`, a multiple of 4 in the device's page.
+pub(crate) fn mmio_read(device: Mmio, offset: u16) -> u64 {
+    measure!(["mov eax, [{at}]"], at = in(reg) device.register(offset).addr(), out("eax") _)
+}
+
+/// A store to the device register at `offset`, a multiple of 4 in the device's page; the caller knows what comes of it.
+pub(crate) fn mmio_write(device: Mmio, offset: u16, value: u32) -> u64 {
+    measure!(["mov [{at}], eax"], at = in(reg) device.register(offset).addr(), in("eax") value)
+}
+
+/// What a string instruction moves at a time.
+#[derive(Clone, Copy)]
+pub(crate) enum Element {
+    /// MOVSB.
+    Byte,
+    /// MOVSD.
+    DoubleWord,
+    /// MOVSQ.
+    QuadWord,
+}
+
+/// Copies per figure of [`copy_page`].
+const COPIES: u64 = 2;
+
+/// REP MOVS of 4 KiB of RAM to the first page of device memory that is there for tests.
+pub(crate) fn copy_page(element: Element) -> u64 {
+    static PAGE: [u64; 512] = [0x0123_4567_89ab_cdef; 512];
+    macro_rules! copies {
+        ($instruction:literal, $count:literal) => {{
+            let start = rdtsc();
+            // SAFETY: reads a static of 4 KiB and writes as much to a device that holds no Rust object.
+            unsafe {
+                asm!(
+                    ".balign 16",
+                    "2:",
+                    "mov rsi, {from}",
+                    "mov rdi, {to}",
+                    concat!("mov ecx, ", $count),
+                    concat!("rep ", $instruction),
+                    "dec {copies:e}",
+                    "jnz 2b",
+                    from = in(reg) PAGE.as_ptr(),
+                    to = in(reg) Mmio::Scratch.base(),
+                    copies = inout(reg) COPIES => _,
+                    out("rsi") _, out("rdi") _, out("rcx") _,
+                    options(nostack)
+                );
+            }
+            (rdtsc() - start + COPIES / 2) / COPIES
+        }};
+    }
+    match element {
+        Element::Byte => copies!("movsb", "4096"),
+        Element::DoubleWord => copies!("movsd", "1024"),
+        Element::QuadWord => copies!("movsq", "512"),
+    }
 }
 
 /// What one timed interrupt cost.
@@ -169,6 +230,25 @@ pub(crate) fn spin_while(word: &AtomicU64, value: u64, limit: u64) -> Option<u64
         );
     }
     (left != 0).then(|| (limit - left) * INSTRUCTIONS_A_ROUND)
+}
+
+/// Instructions in each round of [`count_rounds`].
+pub(crate) const INSTRUCTIONS_A_COUNTED_ROUND: u64 = 3;
+
+/// Counts its own rounds until `is_over`: the time of a CPU that has nothing to do but to run.
+pub(crate) fn count_rounds(is_over: &AtomicBool, rounds: &AtomicU64) {
+    // SAFETY: reads a flag that others may write, and writes a counter that nobody else writes.
+    unsafe {
+        asm!(
+            "2:",
+            "inc qword ptr [{rounds}]",
+            "cmp byte ptr [{is_over}], 0",
+            "je 2b",
+            rounds = in(reg) rounds.as_ptr(),
+            is_over = in(reg) is_over.as_ptr(),
+            options(nostack)
+        );
+    }
 }
 
 /// Arms the TSC deadline `delay` ahead, halts, and tells how long after the deadline the program ran again.
