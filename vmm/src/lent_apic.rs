@@ -8,6 +8,7 @@
 //! [`LocalApic`]: crate::lapic::LocalApic
 
 use crate::{InterruptSupport, Vcpu, VcpuBackend, lapic};
+use arch::Tsc;
 
 impl<B: VcpuBackend> Vcpu<B> {
     /// Lends the local APIC to the processor or takes it back, as its mode wants, and requests what is in the tray. Runs
@@ -33,6 +34,22 @@ impl<B: VcpuBackend> Vcpu<B> {
             // First, so that no EOI goes by.
             self.backend.set_level_triggered(self.lapic.triggered());
             self.backend.request(vectors);
+        }
+    }
+
+    /// Fires the local APIC's timer if it is due at `now` of the host. The backend must be loaded.
+    #[inline]
+    pub(crate) fn fire_lapic_timer(&mut self, now: Tsc) {
+        let guest_now = self.guest_tsc(now);
+        // A read of the current count fires a timer that is due, too, so that events may wait when nothing fires here.
+        if self.apic_lent && self.lapic.is_lendable() {
+            if let Some(vector) = self.lapic.advance_lent(guest_now) {
+                self.backend.request_one(vector);
+            }
+            self.events_changed |= self.lapic.pending_vector().is_some();
+        } else {
+            self.lapic.advance(guest_now);
+            self.events_changed = true;
         }
     }
 

@@ -269,7 +269,7 @@ impl<B: VcpuBackend> Vcpu<B> {
     fn at_deadline<M: GuestMemory, P: Platform>(&mut self, vm: &Vm<M, P>, now: Tsc) -> Option<Leave> {
         // Mostly it is the slice that ends.
         if now >= self.timer {
-            self.fire_timers(vm, now);
+            self.fire_timers_here(vm, now);
         }
         if self.init_pending
             && let Some(leave) = self.resume(vm, now)

@@ -4,9 +4,10 @@
 //! them as the guest runs; everything else stays here. IRR goes on as a tray: what arrives waits in it until it is
 //! requested of the processor. TMR is never changed by the processor, so that the one here counts.
 
+use super::spec::{FIRST_LEGAL_VECTOR, LvtEntry};
 use super::{Effect, LocalApic, Mode, State, VectorSet};
 use crate::ApicRegisters;
-use arch::Vector;
+use arch::{Tsc, Vector};
 use bus::TriggerMode;
 
 impl LocalApic {
@@ -54,6 +55,23 @@ impl LocalApic {
     #[inline]
     pub(crate) const fn triggered(&self) -> VectorSet {
         self.triggered
+    }
+
+    /// [`LocalApic::advance`] of one that is lent: the timer's vector, if it fires and can be requested of the processor as it
+    /// is. Otherwise it goes into the tray.
+    #[inline]
+    pub(crate) fn advance_lent(&mut self, now: Tsc) -> Option<Vector> {
+        if !self.timer.expire(now) {
+            return None;
+        }
+        let entry = self.entry(LvtEntry::Timer);
+        let vector = entry.vector();
+        // What was level-triggered must no longer be when it is requested.
+        if !entry.is_masked() && vector.0 >= FIRST_LEGAL_VECTOR && !self.triggered.contains(vector) {
+            return Some(vector);
+        }
+        self.raise_edge(LvtEntry::Timer);
+        None
     }
 
     /// The processor ended the interrupt `vector`.

@@ -4,27 +4,46 @@ use super::Vcpu;
 use crate::lapic::{Level, Pin};
 use crate::vm::DEVICE_VCPU;
 use crate::{VcpuBackend, Vm};
-use arch::Tsc;
+use arch::{Nanos, Tsc};
 use bus::{Attention, Platform, PowerRequest};
 
 impl<B: VcpuBackend> Vcpu<B> {
-    /// Runs the timers that are due at `now` and finds the next one.
-    pub(crate) fn fire_timers<M, P: Platform>(&mut self, vm: &Vm<M, P>, now: Tsc) {
+    /// Runs the timers that are due at `now` and finds the next one. The backend need not be loaded.
+    pub(super) fn fire_timers<M, P: Platform>(&mut self, vm: &Vm<M, P>, now: Tsc) {
         let guest_now = self.guest_tsc(now);
         self.lapic.advance(guest_now);
         // Also when nothing fires here: a read of the current count fires a timer that is due.
         self.events_changed = true;
+        self.fire_device_timers(vm, now);
+        self.update_timer(vm);
+    }
+
+    /// [`Self::fire_timers`] of a vCPU that runs: the backend is loaded.
+    // A function of its own, as `run` is.
+    #[inline(never)]
+    pub(super) fn fire_timers_here<M, P: Platform>(&mut self, vm: &Vm<M, P>, now: Tsc) {
+        self.fire_lapic_timer(now);
+        self.fire_device_timers(vm, now);
+        self.update_timer(vm);
+    }
+
+    #[inline]
+    fn fire_device_timers<M, P: Platform>(&mut self, vm: &Vm<M, P>, now: Tsc) {
         if self.index == DEVICE_VCPU {
             let time = vm.clock.nanos(now);
             if vm.device_deadline() <= time {
-                let mut platform = vm.platform();
-                platform.advance(time);
-                let attention = platform.take_attention() | Attention::DEADLINE;
-                // A timer asks for no power off.
-                let _nothing = self.serve_platform(vm, &mut platform, attention);
+                self.advance_devices(vm, time);
             }
         }
-        self.update_timer(vm);
+    }
+
+    #[cold]
+    fn advance_devices<M, P: Platform>(&mut self, vm: &Vm<M, P>, time: Nanos) {
+        let mut platform = vm.platform();
+        platform.advance(time);
+        let attention = platform.take_attention() | Attention::DEADLINE;
+        // A timer asks for no power off.
+        let _nothing = self.serve_platform(vm, &mut platform, attention);
     }
 
     /// Recomputes the deadline of the next guest timer.

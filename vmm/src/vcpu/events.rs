@@ -112,6 +112,7 @@ impl<B: VcpuBackend> Vcpu<B> {
     }
 
     /// The INTA cycle: what the 8259 pair has for this processor.
+    #[cold]
     fn acknowledge_external_interrupt<M, P: Platform>(&mut self, vm: &Vm<M, P>) -> Vector {
         self.external_pending = false;
         let mut platform = vm.platform();

@@ -45,3 +45,36 @@ fn only_an_enabled_x2apic_is_lent() {
     apic.reset();
     assert!(!apic.is_lendable(), "xAPIC mode");
 }
+
+/// Arms the timer with `entry` for `NOW` and fires it; what goes to the processor at once.
+fn fire(apic: &mut LocalApic, entry: u64) -> Option<Vector> {
+    apic.write_msr(msr(LVT_TIMER), entry, NOW).expect("legal");
+    apic.write_msr(Msr::TSC_DEADLINE, NOW.0 + 1, NOW).expect("legal");
+    assert_eq!(apic.advance_lent(NOW), None, "not due");
+    apic.advance_lent(Tsc(NOW.0 + 1))
+}
+
+#[test]
+fn timer_of_a_lent_apic_goes_to_the_processor_and_leaves_nothing_behind() {
+    let mut apic = x2apic();
+    let _lent = apic.lend();
+    assert_eq!(fire(&mut apic, 0x4_00ec), Some(Vector(0xec)));
+    assert_eq!(apic.requested(), VectorSet::EMPTY);
+    assert_eq!(apic.timer_deadline(), None);
+    assert_eq!(apic.advance_lent(Tsc(NOW.0 + 2)), None, "once");
+    assert_eq!(fire(&mut apic, 0x5_00ec), None, "masked");
+    assert_eq!(apic.requested(), VectorSet::EMPTY);
+}
+
+#[test]
+fn timer_of_a_lent_apic_takes_the_long_way_when_its_vector_is_level_triggered_or_illegal() {
+    let mut apic = x2apic();
+    let level = message(DeliveryMode::Fixed, TriggerMode::Level, 0xec);
+    assert_eq!(apic.accept(level), Delivery::Pending);
+    let _lent = apic.lend();
+    assert_eq!(fire(&mut apic, 0x4_00ec), None);
+    assert!(!apic.triggered().contains(Vector(0xec)), "an edge now");
+    assert_eq!(apic.take_requested().highest(), Some(Vector(0xec)));
+    assert_eq!(fire(&mut apic, 0x4_000f), None);
+    assert_eq!(apic.requested(), VectorSet::EMPTY);
+}
