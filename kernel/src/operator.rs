@@ -15,8 +15,8 @@ use hal::boot::Machine;
 use log::LevelFilter;
 use monitor::{
     Control, ControlError, CoreShares, ExitRecord, ExitStats, Feature, FeatureState, HostCpu, HostInfo,
-    HostMemory, Mitigation, Overrides, SchedulingChange, Snapshot, VcpuInfo, VcpuStats, VcpuTimes, VmInfo,
-    VmState, VmStats, VmSummary, VmTimes, WakeDelays,
+    HostMemory, Mitigation, Nodes, Overrides, SchedulingChange, Snapshot, VcpuInfo, VcpuStats, VcpuTimes,
+    VmInfo, VmState, VmStats, VmSummary, VmTimes, WakeDelays,
 };
 use sched::{CoreId, EntityId};
 use vmm::{ExitReason, RunState, Stats};
@@ -188,6 +188,7 @@ impl Control for Operator {
             kernel: guest.config.kernel.clone(),
             initramfs: guest.config.initramfs.clone(),
             command_line: guest.config.cmdline.clone(),
+            nodes: guest.config.numa_nodes.map_or(Nodes::Untold, Nodes::Count),
             scheduling: shown(&guest.config),
             restart: shown_restart(&guest.config),
             vcpus,

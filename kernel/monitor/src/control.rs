@@ -1,6 +1,6 @@
 //! What the shell asks of the hypervisor: one trait, plain data.
 
-use crate::definition::{Overrides, Restart, Scheduling, SchedulingChange};
+use crate::definition::{Nodes, Overrides, Restart, Scheduling, SchedulingChange};
 use crate::error::ControlError;
 use crate::times::{Snapshot, VcpuTimes, VmStats};
 use alloc::borrow::Cow;
@@ -67,6 +67,8 @@ pub struct VmInfo {
     pub initramfs: Option<String>,
     /// The kernel command line.
     pub command_line: String,
+    /// How its processors and memory are divided.
+    pub nodes: Nodes,
     /// How its vCPUs share the cores.
     pub scheduling: Scheduling,
     /// When it is started again after it stopped.

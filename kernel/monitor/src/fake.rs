@@ -110,6 +110,7 @@ impl Control for FakeControl {
             kernel: "vmlinuz".into(),
             initramfs: Some("initramfs".into()),
             command_line: "console=ttyS0".into(),
+            nodes: Nodes::Count(2),
             scheduling: Scheduling {
                 weight: 200,
                 cap: Cap::Percent(50),

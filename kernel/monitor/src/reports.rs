@@ -1,6 +1,7 @@
 //! What the commands show: the hypervisor's data as text.
 
 use crate::control::{ExitRecord, HostInfo, VmInfo, VmSummary};
+use crate::definition::Nodes;
 use crate::numbers::{bytes, duration, fine_duration, grouped, megahertz};
 use crate::output::{Output, print};
 use crate::stats;
@@ -53,6 +54,9 @@ pub(crate) fn vm_info(info: &VmInfo, out: &mut dyn Output) {
     print(out, format_args!("  kernel        {}\n", info.kernel));
     print(out, format_args!("  initramfs     {initramfs}\n"));
     print(out, format_args!("  command line  {}\n", info.command_line));
+    if let Nodes::Count(count) = info.nodes {
+        print(out, format_args!("  nodes         {count}\n"));
+    }
     let scheduling = &info.scheduling;
     print(
         out,

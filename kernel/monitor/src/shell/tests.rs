@@ -261,6 +261,7 @@ fn info_shows_scheduling_and_the_times_of_each_vcpu() {
     let shown = text("vm info debian");
     assert!(shown.contains("weight 200, cap 50 % of a core, cores 0,1, class normal"), "{shown}");
     assert!(shown.contains("restart       on-failure"), "{shown}");
+    assert!(shown.contains("nodes         2"), "{shown}");
     let rows: Vec<Vec<&str>> = shown.lines().map(|row| row.split_whitespace().collect()).collect();
     let last = rows.last().expect("rows");
     assert_eq!(*last, ["1", "halted", "-", "50.0", "s", "20.0", "s", "2", "2,000", "0x1000"]);
