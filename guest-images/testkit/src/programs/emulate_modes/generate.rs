@@ -113,7 +113,8 @@ impl<'a> Maker<'a> {
         let low = self.plan.world == World::Virtual8086;
         let small = self.short_address || low || self.chance(3);
         let offset = if self.plan.contained() && wraps {
-            0x400 + self.random.below(0xf000)
+            // From here all of the window is reached, as far as strings go.
+            0x2100 + self.random.below(0xbc00)
         } else if small {
             match self.random.below(6) {
                 0 => 0xffff - self.random.below(40),
@@ -283,18 +284,28 @@ impl<'a> Maker<'a> {
         if !self.user {
             return;
         }
-        let target = self.target();
+        let mut target = self.target();
         let address = self.short_address;
         self.short_address = true;
         let offset = self.reach(SS, target, true);
         self.short_address = address;
         let junk = self.random.next() & 0xffff_0000;
+        let stack = &mut self.made.segments[SS];
         self.made.registers[RSP] = match offset {
-            Some(offset) if self.made.segments[SS].big => offset,
+            Some(offset) if stack.big => offset,
             Some(offset) => offset | junk,
-            None => 0x8000_0000,
+            None if self.plan.world == World::Virtual8086 => {
+                // Where the operand is that has chosen the base.
+                target = self.made.operands[0].map_or(stack.base, |operand| operand.target);
+                target.wrapping_sub(stack.base) & 0xffff | junk
+            }
+            None => {
+                // Not by 16 bits: so by 32, since a page of 2 MiB would not keep it from where no memory is compared.
+                stack.big = true;
+                target.wrapping_sub(stack.base) & 0xffff_ffff
+            }
         };
-        self.made.operands[2] = offset.map(|_| Operand { target, before: 8, after: 8 });
+        self.made.operands[2] = Some(Operand { target, before: 8, after: 8 });
     }
 
     /// A segment register for an operand: the default one, or another, by a prefix.
