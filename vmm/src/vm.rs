@@ -177,6 +177,8 @@ impl<M, P: Platform> Vm<M, P> {
         attention: Attention,
         mut own: Option<(usize, &mut dyn FnMut(InterruptMessage))>,
     ) {
+        // First: who is woken by a message to have the 8259 pair acknowledged looks whether it asks for that.
+        let device_vcpu_must_look = self.refresh(platform);
         if attention.contains(Attention::INTERRUPT) {
             while let Some(message) = platform.take_message() {
                 match &mut own {
@@ -192,7 +194,7 @@ impl<M, P: Platform> Vm<M, P> {
             }
         }
         let device_vcpu_asks = own.is_some_and(|(index, _)| index == DEVICE_VCPU);
-        if self.refresh(platform) && !device_vcpu_asks {
+        if device_vcpu_must_look && !device_vcpu_asks {
             self.tell_device_vcpu();
         }
     }

@@ -66,7 +66,7 @@ pub(crate) struct Machine<'a, C, M: ?Sized, D> {
     pub(crate) rflags: RFlags,
     pages: PageCache,
     /// Only while breakpoints are enabled.
-    watch: Option<Watch>,
+    watch: Option<&'a mut Watch>,
 }
 
 impl<'a, C: Cpu, M: GuestMemory + ?Sized, D: Mmio> Machine<'a, C, M, D> {
@@ -77,7 +77,7 @@ impl<'a, C: Cpu, M: GuestMemory + ?Sized, D: Mmio> Machine<'a, C, M, D> {
         devices: &'a mut D,
         context: &'a Context,
         known: Option<KnownTranslation>,
-        watch: Option<Watch>,
+        watch: Option<&'a mut Watch>,
     ) -> Self {
         let mut pages = PageCache::default();
         if let Some(known) = known {
@@ -135,7 +135,7 @@ impl<'a, C: Cpu, M: GuestMemory + ?Sized, D: Mmio> Machine<'a, C, M, D> {
     /// The breakpoints that were met so far, as bits of DR6.
     #[inline]
     pub(crate) fn met(&self) -> u64 {
-        self.watch.map_or(0, |watch| watch.met)
+        self.watch.as_ref().map_or(0, |watch| watch.met)
     }
 
     /// Translates what of `length` bytes at `gva` is on a second page: the bytes on the first, and where the rest is.

@@ -76,22 +76,23 @@ impl Emulator {
         known: Option<KnownTranslation>,
     ) -> Emulated {
         let rip = cpu.rip();
-        let watch = Breakpoints::are_enabled(cpu.dr7()).then(|| Watch::of(cpu));
+        if Breakpoints::are_enabled(cpu.dr7()) {
+            return self.step_by_fetch(cpu, memory, devices, known, Some(&mut Watch::of(cpu)));
+        }
         if let Some(entry) = self.cache.recall(cpu, memory, rip) {
-            if watch.is_none()
-                && let (Some(plain), Some(known)) = (entry.plain, &known)
+            if let (Some(plain), Some(known)) = (entry.plain, &known)
                 && plain.carry_out(&entry.instruction, cpu, devices, known)
             {
                 // 64-bit mode, so all of it counts.
                 return Emulated::Done { next_rip: rip.wrapping_add(u64::from(entry.instruction.length)) };
             }
             let context = Context::of(cpu);
-            return run(cpu, memory, devices, &context, &entry.instruction, known, watch);
+            return run(cpu, memory, devices, &context, &entry.instruction, known, None);
         }
-        self.step_by_fetch(cpu, memory, devices, known, watch)
+        self.step_by_fetch(cpu, memory, devices, known, None)
     }
 
-    /// [`Self::step`] of an instruction that must be fetched.
+    /// [`Self::step`] of an instruction that must be fetched, or that `watch` is to look at.
     #[inline(never)]
     fn step_by_fetch<C: Cpu, M: GuestMemory + ?Sized, D: Mmio + Ports>(
         &mut self,
@@ -99,7 +100,7 @@ impl Emulator {
         memory: &M,
         devices: &mut D,
         known: Option<KnownTranslation>,
-        watch: Option<Watch>,
+        watch: Option<&mut Watch>,
     ) -> Emulated {
         let context = Context::of(cpu);
         let rip = cpu.rip();
@@ -182,7 +183,7 @@ fn run<C: Cpu, M: GuestMemory + ?Sized, D: Mmio + Ports>(
     context: &Context,
     instruction: &Instruction,
     known: Option<KnownTranslation>,
-    watch: Option<Watch>,
+    watch: Option<&mut Watch>,
 ) -> Emulated {
     let mut machine = Machine::new(cpu, memory, devices, context, known, watch);
     let progress = machine.execute(instruction);

@@ -54,11 +54,12 @@ impl<B: VcpuBackend> Vcpu<B> {
         self.displaced.is_some() || self.lapic.pending_vector().is_some() || self.external_interrupt_waits(vm)
     }
 
-    /// Whether the 8259 pair's interrupt gets through to this processor: by message or by LINT0.
+    /// Whether the 8259 pair's interrupt gets through to this processor: by message or by LINT0. A request that went away
+    /// is not taken.
     #[inline]
     fn external_interrupt_waits<M, P: Platform>(&self, vm: &Vm<M, P>) -> bool {
-        self.external_pending
-            || vm.external_interrupt() && self.index == DEVICE_VCPU && self.lapic.accepts_external_interrupt()
+        vm.external_interrupt()
+            && (self.external_pending || self.index == DEVICE_VCPU && self.lapic.accepts_external_interrupt())
     }
 
     /// Injects the most urgent event, or asks for the window in which it can be.
