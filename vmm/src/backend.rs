@@ -26,7 +26,7 @@ bitflags! {
     }
 }
 
-/// How much of a guest's interrupts the processor can deliver by itself, while the guest's local APIC is in x2APIC mode.
+/// How much of a guest's interrupts the processor can deliver by itself, while the guest's local APIC is lent to it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum InterruptSupport {
     /// Nothing: every interrupt is an injected event.
@@ -37,6 +37,16 @@ pub enum InterruptSupport {
     /// Also what other cores post into the inbox's descriptor while the guest runs (SDM Vol. 3C, "Posted-Interrupt
     /// Processing").
     Posted,
+}
+
+/// How a guest reaches its local APIC while that is lent to the processor. In the order in which processors learned it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Lending {
+    /// Through MSRs: it is in x2APIC mode.
+    Msrs,
+    /// Through memory: it is in xAPIC mode, with its page of registers where it is after reset (SDM Vol. 3C,
+    /// "Virtualizing Memory-Mapped APIC Accesses").
+    Page,
 }
 
 /// The registers of a local APIC that the processor changes by itself when it delivers interrupts.
@@ -239,9 +249,19 @@ pub trait VcpuBackend {
         InterruptSupport::Software
     }
 
+    /// Whether [`Lending::Page`] is possible too, where the processor can deliver interrupts. Never changes.
+    fn lends_page(&self) -> bool {
+        false
+    }
+
     /// Lends the local APIC's registers to the processor: from the next entry on it delivers what they request, and the
-    /// guest's accesses to TPR, PPR, EOI, ISR, TMR, IRR, SELF IPI and CR8 do not exit. `level_triggered` is TMR.
-    fn lend_apic(&mut self, _registers: &ApicRegisters, _level_triggered: VectorSet) {}
+    /// guest's accesses to TPR, EOI, ISR, TMR, IRR and CR8 do not exit. `level_triggered` is TMR.
+    ///
+    /// With [`Lending::Msrs`] those to PPR and SELF IPI do not exit either. With [`Lending::Page`] reads of most others
+    /// give what [`Self::set_lent_register`] set, which the caller does next; writes to them exit with
+    /// [`VmExit::ApicWrite`], but for the command register's upper half, and its lower half when that asks for a
+    /// self-IPI; what else touches the page exits with [`VmExit::ApicAccess`].
+    fn lend_apic(&mut self, _lending: Lending, _registers: &ApicRegisters, _level_triggered: VectorSet) {}
 
     /// Takes the registers back: from the next entry on every interrupt is an injected event.
     fn take_back_apic(&mut self) -> ApicRegisters {
@@ -253,10 +273,13 @@ pub trait VcpuBackend {
         ApicRegisters::default()
     }
 
-    /// The lent register at `offset`, after [`VmExit::ApicWrite`].
+    /// The lent register at `offset`: what the guest wrote last, after [`VmExit::ApicWrite`]. The vCPU need not be loaded.
     fn lent_register(&self, _offset: u16) -> u32 {
         0
     }
+
+    /// Sets what the guest reads at `offset` of a page that is lent.
+    fn set_lent_register(&mut self, _offset: u16, _value: u32) {}
 
     /// Requests interrupts: adds them to the lent IRR.
     fn request(&mut self, _vectors: VectorSet) {}

@@ -203,6 +203,8 @@ pub enum VmExit {
     /// The guest wrote the local APIC's register at this offset, and the processor did not carry it out; RIP is past the
     /// instruction, and the value is in the lent register.
     ApicWrite(u16),
+    /// The guest accessed the page of a lent local APIC in a way that the processor does not carry out.
+    ApicAccess(EptFault),
     /// The entry did not happen.
     EntryFailure(EntryFailure),
     /// Nothing decodes this one.
@@ -265,6 +267,8 @@ pub enum ExitReason {
     EoiInduced,
     /// A write to the local APIC that the processor leaves to Craton.
     ApicWrite,
+    /// An access to a lent local APIC's page that the processor leaves to Craton.
+    ApicAccess,
     /// Entry failure.
     EntryFailure,
     /// Not decoded.
@@ -273,7 +277,7 @@ pub enum ExitReason {
 
 impl ExitReason {
     /// How many reasons there are.
-    pub const COUNT: usize = 28;
+    pub const COUNT: usize = 29;
 
     /// Every reason, in the order of their numbers.
     pub const ALL: [Self; Self::COUNT] = [
@@ -303,6 +307,7 @@ impl ExitReason {
         Self::Init,
         Self::EoiInduced,
         Self::ApicWrite,
+        Self::ApicAccess,
         Self::EntryFailure,
         Self::Unhandled,
     ];
@@ -336,6 +341,7 @@ impl ExitReason {
             Self::Init => "init",
             Self::EoiInduced => "eoi-induced",
             Self::ApicWrite => "apic-write",
+            Self::ApicAccess => "apic-access",
             Self::EntryFailure => "entry-failure",
             Self::Unhandled => "unhandled",
         }
@@ -372,6 +378,7 @@ impl VmExit {
             Self::Init => ExitReason::Init,
             Self::EoiInduced(_) => ExitReason::EoiInduced,
             Self::ApicWrite(_) => ExitReason::ApicWrite,
+            Self::ApicAccess(_) => ExitReason::ApicAccess,
             Self::EntryFailure(_) => ExitReason::EntryFailure,
             Self::Unhandled(_) => ExitReason::Unhandled,
         };

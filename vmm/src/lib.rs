@@ -25,7 +25,7 @@ mod vcpu;
 mod vector_places;
 mod vm;
 
-pub use backend::{ApicRegisters, InterruptSupport, Interruptibility, VcpuBackend};
+pub use backend::{ApicRegisters, InterruptSupport, Interruptibility, Lending, VcpuBackend};
 pub use clock::{BadClock, Clock, ClockState};
 pub use cpu_state::{BadExtendedState, CpuState, EventKind, ExtendedLayout, ExtendedState, PendingEvent};
 pub use cpuid::{CpuModel, CpuModelMissing, CpuidConfig, CpuidContext, CpuidPolicy, Leaf};

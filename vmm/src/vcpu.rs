@@ -11,8 +11,8 @@ use crate::inbox::Inbox;
 use crate::lapic::{self, LocalApic, Role};
 use crate::paravirt::{self, Paravirt};
 use crate::{
-    CpuState, CpuidPolicy, ExitReason, InterruptSupport, MsrState, Outcome, Stats, StopReason, VcpuBackend,
-    Vm, Yield, exits,
+    CpuState, CpuidPolicy, ExitReason, Lending, MsrState, Outcome, Stats, StopReason, VcpuBackend, Vm, Yield,
+    exits, lent_apic,
 };
 use alloc::sync::Arc;
 use arch::{RFlags, Tsc, Vector};
@@ -108,10 +108,10 @@ pub struct Vcpu<B> {
     pub(crate) halted_flags: RFlags,
     /// It is counted among those that only another vCPU can wake.
     pub(crate) asleep: bool,
-    /// The backend can deliver interrupts by itself.
-    pub(crate) apic_lendable: bool,
-    /// It does: TPR, ISR and IRR are lent to it.
-    pub(crate) apic_lent: bool,
+    /// How the local APIC can be lent to the backend at most, which then delivers interrupts by itself.
+    pub(crate) apic_lendable: Option<Lending>,
+    /// How it is.
+    pub(crate) apic_lent: Option<Lending>,
     last_rip: u64,
 }
 
@@ -122,7 +122,7 @@ impl<B: VcpuBackend> Vcpu<B> {
         backend.restore(state);
         backend.set_tsc_offset(config.tsc_offset);
         let waits = config.lapic.role == Role::Application;
-        let apic_lendable = backend.interrupt_support() != InterruptSupport::Software;
+        let apic_lendable = lent_apic::most_lendable(&backend);
         Self {
             backend,
             index: config.index,
@@ -150,7 +150,7 @@ impl<B: VcpuBackend> Vcpu<B> {
             // `Vm::new` has counted it.
             asleep: waits,
             apic_lendable,
-            apic_lent: false,
+            apic_lent: None,
             last_rip: state.rip,
         }
     }

@@ -17,7 +17,7 @@ use config::{Boot, Class, Cpu, VmConfig};
 use core::num::{NonZeroU8, NonZeroU64};
 use core::sync::atomic::AtomicBool;
 use devices::{Contents, DebugConsole, DebugExit, FwCfg, MemorySizes, Pc, PcConfig, TestDevices};
-use hal::vmx::{GuestSpace, Vmcs, VmxCpu};
+use hal::vmx::{ApicPage, GuestSpace, Vmcs, VmxCpu};
 use loader::{BootProtocol, EntryState, Image, MemoryLayout, Nodes, VmDescription};
 use memory::GuestMemory;
 use monitor::ControlError;
@@ -104,7 +104,8 @@ impl Build {
         }
         let mut features = paging::Features::LEAVES_2M;
         features.set(paging::Features::LEAVES_1G, cpu.capabilities().ept_gib_leaves());
-        let space = GuestSpace::new(features)
+        let apic = if cpu.controls().apic_page { ApicPage::Present } else { ApicPage::Absent };
+        let space = GuestSpace::new(features, apic)
             .map_err(|_| ControlError::OutOfMemory { needed: memory_bytes, free })?;
         Ok(Self { key, ids, memory_bytes, cpuid, stage: Stage::Ram(Filling::new(space, &layout.ram())) })
     }

@@ -12,8 +12,8 @@ use std::sync::{Arc, Mutex};
 use vmm::lapic::{self, LocalApic, Role, TimerRate};
 use vmm::paravirt::Features;
 use vmm::{
-    Clock, CpuModel, CpuState, CpuidConfig, CpuidPolicy, Host, Inbox, InterruptSupport, Leave, MsrConfig,
-    MsrState, RestoreError, RunState, Vcpu, VcpuBackend, VcpuConfig, Vm, VmSnapshot,
+    Clock, CpuModel, CpuState, CpuidConfig, CpuidPolicy, Host, Inbox, InterruptSupport, Leave, Lending,
+    MsrConfig, MsrState, RestoreError, RunState, Vcpu, VcpuBackend, VcpuConfig, Vm, VmSnapshot,
 };
 
 /// Where the simulated guest's code is, in every mode: linear and guest-physical.
@@ -59,6 +59,8 @@ pub struct Setup {
     pub arch_capabilities: Option<u64>,
     /// How much of the guest's interrupts the host's processors deliver themselves.
     pub interrupts: InterruptSupport,
+    /// And whether also while the guest reaches its local APIC through memory.
+    pub lending: Lending,
 }
 
 impl Default for Setup {
@@ -74,6 +76,7 @@ impl Default for Setup {
             model: CpuModel::Host,
             arch_capabilities: None,
             interrupts: InterruptSupport::Software,
+            lending: Lending::Msrs,
         }
     }
 }
@@ -431,7 +434,7 @@ fn build_vcpu(setup: &Setup, index: usize, inbox: Arc<Inbox>) -> (Vcpu<ScriptedB
         paravirt: Features::SOFTWARE_APIC,
     };
     let mut backend = ScriptedBackend::new(setup.host_tsc);
-    backend.support_interrupts(setup.interrupts, Arc::clone(&vcpu_config.inbox));
+    backend.support_interrupts(setup.interrupts, setup.lending, Arc::clone(&vcpu_config.inbox));
     (Vcpu::new(backend, vcpu_config, &start_state(setup.mode)), lapic_config)
 }
 

@@ -26,7 +26,7 @@ pub(super) fn send_to_one<B: VcpuBackend, M: GuestMemory, P: Platform>(
     vcpu.lapic.note_command(value);
     if index != vcpu.index {
         vm.leave_interrupt(index, vector);
-    } else if vcpu.apic_lent && !vcpu.lapic.triggered().contains(vector) {
+    } else if vcpu.apic_lent.is_some() && !vcpu.lapic.triggered().contains(vector) {
         // The processor looks at it when it enters the guest.
         vcpu.backend.request_one(vector);
     } else {

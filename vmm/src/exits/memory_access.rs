@@ -2,7 +2,7 @@
 
 use crate::exits::{io, msr};
 use crate::lapic::{Effect, LocalApic};
-use crate::{EptFault, MemoryAccess, Outcome, StopReason, Vcpu, VcpuBackend, Vm};
+use crate::{EptFault, Lending, MemoryAccess, Outcome, StopReason, Vcpu, VcpuBackend, Vm};
 use arch::{
     Cr0Flags, Cr4Flags, EferFlags, Exception, Gpa, Gpr, Nanos, PAGE_SIZE, Port, RFlags, Segment,
     SegmentRegister, Tsc, VectorRegister, VectorValue, Width, XCr0Flags,
@@ -34,6 +34,18 @@ pub(super) fn emulate<B: VcpuBackend, M: GuestMemory, P: Platform>(
     step(vcpu, vm, known, now)
 }
 
+/// Emulates the instruction whose access to a lent local APIC's page the processor does not carry out.
+// Apart from the hot ones.
+#[cold]
+pub(super) fn emulate_on_page<B: VcpuBackend, M: GuestMemory, P: Platform>(
+    vcpu: &mut Vcpu<B>,
+    vm: &Vm<M, P>,
+    fault: EptFault,
+    now: Tsc,
+) -> Outcome {
+    emulate(vcpu, vm, fault, now)
+}
+
 /// Emulates INS or OUTS at RIP.
 #[cold]
 pub(super) fn string_io<B: VcpuBackend, M: GuestMemory, P: Platform>(
@@ -52,31 +64,58 @@ fn step<B: VcpuBackend, M: GuestMemory, P: Platform>(
 ) -> Outcome {
     // The access may be one to the local APIC.
     vcpu.take_eoi(vm);
+    let lapic_use = if vcpu.apic_lent == Some(Lending::Page) {
+        vcpu.look_at_apic();
+        LapicUse::MadeWhole
+    } else {
+        LapicUse::None
+    };
     let guest_now = vcpu.guest_tsc(now);
     let time = vm.clock.nanos(now);
-    let mut devices = Devices {
-        lapic: &mut vcpu.lapic,
-        vm,
-        platform: None,
-        guest_now,
-        time,
-        effect: None,
-        lapic_written: false,
-    };
+    let mut devices =
+        Devices { lapic: &mut vcpu.lapic, vm, platform: None, guest_now, time, effect: None, lapic_use };
     let features = vcpu.cpuid.paging_features();
     let mut registers = Registers { backend: &mut vcpu.backend, features };
     let result = vcpu.emulator.step(&mut registers, &vm.memory, &mut devices, known);
-    let (effect, lapic_written, platform) = (devices.effect, devices.lapic_written, devices.platform);
+    let (effect, lapic_use, platform) = (devices.effect, devices.lapic_use, devices.platform);
     let attention = platform.map_or(Attention::empty(), |mut platform| platform.take_attention());
     if let Emulated::Done { next_rip } = result
         && attention.is_empty()
-        && !lapic_written
+        && lapic_use == LapicUse::None
     {
         vcpu.backend.advance_to(next_rip);
         return Outcome::Retry;
     }
-    let written = lapic_written.then(|| effect.unwrap_or(Effect::None));
+    let written = end_use(vcpu, lapic_use).then(|| effect.unwrap_or(Effect::None));
     finish(vcpu, vm, result, attention, written, now)
+}
+
+/// Acts on the `lapic_use` of an instruction. Returns whether registers were written.
+fn end_use<B: VcpuBackend>(vcpu: &mut Vcpu<B>, lapic_use: LapicUse) -> bool {
+    let written = lapic_use == LapicUse::Written;
+    if vcpu.apic_lent == Some(Lending::Page) {
+        if written {
+            vcpu.keep_apic();
+        } else {
+            vcpu.part_from_apic();
+        }
+    }
+    // A register that does not exist, or a count that has run out, raises an interrupt when it is read.
+    vcpu.events_changed |= vcpu.lapic.pending_vector().is_some();
+    written
+}
+
+/// What an instruction did to the local APIC.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum LapicUse {
+    /// Nothing.
+    None,
+    /// Nothing, but its page is lent, and it was made whole for the case.
+    MadeWhole,
+    /// Registers were read.
+    Read,
+    /// Registers were written.
+    Written,
 }
 
 /// Acts on what became of an instruction, and on what its accesses set off: `attention` at the devices, `written` at the
@@ -153,7 +192,7 @@ struct Devices<'l, 'v, M, P> {
     /// What the write to the local APIC asks for. One instruction writes one register; of a repeated one, the
     /// last effect counts, as the interrupt command register is busy for the others.
     effect: Option<Effect>,
-    lapic_written: bool,
+    lapic_use: LapicUse,
 }
 
 impl<M, P: Platform> Devices<'_, '_, M, P> {
@@ -171,7 +210,10 @@ impl<M, P: Platform> Devices<'_, '_, M, P> {
 impl<M, P: Platform> Mmio for Devices<'_, '_, M, P> {
     fn mmio_read(&mut self, gpa: Gpa, width: Width) -> u64 {
         match self.lapic_offset(gpa) {
-            Some(offset) => self.lapic.read_mmio(offset, width, self.guest_now),
+            Some(offset) => {
+                self.lapic_use = self.lapic_use.max(LapicUse::Read);
+                self.lapic.read_mmio(offset, width, self.guest_now)
+            }
             None => {
                 let time = self.time;
                 self.platform().mmio_read(gpa, width, time)
@@ -182,7 +224,7 @@ impl<M, P: Platform> Mmio for Devices<'_, '_, M, P> {
     fn mmio_write(&mut self, gpa: Gpa, width: Width, value: u64) {
         match self.lapic_offset(gpa) {
             Some(offset) => {
-                self.lapic_written = true;
+                self.lapic_use = LapicUse::Written;
                 let effect = self.lapic.write_mmio(offset, width, value, self.guest_now);
                 if effect != Effect::None {
                     self.effect = Some(effect);

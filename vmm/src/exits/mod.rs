@@ -1,5 +1,6 @@
 //! What each exit means. Dispatch is one screen; every arm is one call.
 
+mod apic_write;
 mod control_registers;
 mod cpuid;
 mod exceptions;
@@ -41,8 +42,9 @@ pub(crate) fn handle<B: VcpuBackend, M: GuestMemory, P: Platform>(
         VmExit::ReadMsr => msr::read(vcpu, vm, now),
         VmExit::WriteMsr => msr::write(vcpu, vm, now),
         VmExit::EoiInduced(vector) => msr::end_of_interrupt(vcpu, vm, vector, now),
-        VmExit::ApicWrite(offset) => msr::apic_write(vcpu, offset),
+        VmExit::ApicWrite(offset) => apic_write::act(vcpu, vm, offset, now),
         VmExit::Ept(fault) => memory_access::emulate(vcpu, vm, fault, now),
+        VmExit::ApicAccess(fault) => memory_access::emulate_on_page(vcpu, vm, fault, now),
         VmExit::Cr(access) => control_registers::access(vcpu, &vm.memory, access),
         VmExit::Xsetbv => extended_state::xsetbv(vcpu),
         // Guest memory is coherent and no device bypasses the caches: nothing to write back.

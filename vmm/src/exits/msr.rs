@@ -8,9 +8,6 @@ use arch::{Cr0Flags, EferFlags, Exception, Gpr, Msr, Tsc, Vector};
 use bus::Platform;
 use memory::GuestMemory;
 
-/// The offset of SELF IPI in the page of registers.
-const SELF_IPI: u16 = 0x3f0;
-
 const GP: Outcome = Outcome::Fault(Exception::GeneralProtection(0));
 
 pub(super) fn read<B: VcpuBackend, M: GuestMemory, P: Platform>(
@@ -131,19 +128,6 @@ pub(super) fn end_of_interrupt<B: VcpuBackend, M, P: Platform>(
     vcpu.stats.note_detail(u64::from(vector.0));
     let effect = vcpu.lapic.ended_by_processor(vector);
     apply(vcpu, vm, effect, now);
-    Outcome::Retry
-}
-
-/// The processor left a write at `offset` of the lent registers to us. SELF IPI with an illegal vector is the only one that
-/// it does not carry out of those that reach it.
-#[cold]
-pub(super) fn apic_write<B: VcpuBackend>(vcpu: &mut Vcpu<B>, offset: u16) -> Outcome {
-    vcpu.stats.note_detail(u64::from(offset));
-    if offset == SELF_IPI {
-        let [vector, ..] = vcpu.backend.lent_register(offset).to_le_bytes();
-        vcpu.lapic.self_ipi(Vector(vector));
-        vcpu.events_changed = true;
-    }
     Outcome::Retry
 }
 

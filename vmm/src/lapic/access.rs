@@ -138,6 +138,16 @@ impl LocalApic {
     }
 
     pub(super) fn read(&mut self, register: Register, now: Tsc) -> u32 {
+        if register == Register::CurrentCount {
+            self.advance(now);
+            return self.timer.current(now);
+        }
+        self.shown(register)
+    }
+
+    /// What a register reads as that does not change by itself; the current count, which does, counts as zero.
+    #[inline]
+    pub(super) fn shown(&self, register: Register) -> u32 {
         match register {
             Register::Id => match self.mode {
                 Mode::XApic | Mode::Disabled => self.config.id << 24,
@@ -147,7 +157,7 @@ impl LocalApic {
             Register::TaskPriority => self.task_priority.into(),
             Register::ArbitrationPriority => self.arbitration_priority().into(),
             Register::ProcessorPriority => self.processor_priority().into(),
-            Register::EndOfInterrupt | Register::RemoteRead | Register::SelfIpi => 0,
+            Register::EndOfInterrupt | Register::RemoteRead | Register::SelfIpi | Register::CurrentCount => 0,
             Register::LogicalDestination => match self.mode {
                 Mode::XApic | Mode::Disabled => self.logical_destination,
                 Mode::X2Apic => x2apic_logical(self.config.id),
@@ -162,10 +172,6 @@ impl LocalApic {
             Register::CommandHigh => self.command.high(),
             Register::Lvt(entry) => self.entry(entry).0,
             Register::InitialCount => self.timer.initial(),
-            Register::CurrentCount => {
-                self.advance(now);
-                self.timer.current(now)
-            }
             Register::Divide => self.timer.divide(),
         }
     }
@@ -354,7 +360,7 @@ impl LocalApic {
 
 /// The register at `offset` in the page, `None` for reserved addresses.
 #[inline]
-fn mmio_register(offset: u16) -> Option<Register> {
+pub(super) fn mmio_register(offset: u16) -> Option<Register> {
     let number = u8::try_from(offset >> 4).ok()?;
     // The SELF IPI register exists in x2APIC mode alone.
     Register::from_number(number).filter(|register| *register != Register::SelfIpi)

@@ -35,6 +35,9 @@ use spec::{
 };
 use timer::Timer;
 
+/// Where the page of registers lies in guest-physical memory after reset.
+pub const DEFAULT_PAGE: Gpa = Gpa::new(DEFAULT_BASE);
+
 /// What a local APIC is built with.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Config {

@@ -41,6 +41,12 @@ impl VectorSet {
         Self([a | e, b | f, c | g, d | h])
     }
 
+    /// The vectors of this set that are not in `other`.
+    pub const fn without(&self, other: Self) -> Self {
+        let ([a, b, c, d], [e, f, g, h]) = (self.0, other.0);
+        Self([a & !e, b & !f, c & !g, d & !h])
+    }
+
     /// Whether the set has no vectors.
     #[inline]
     pub const fn is_empty(&self) -> bool {

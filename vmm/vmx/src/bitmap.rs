@@ -36,7 +36,7 @@ const VIRTUAL_WRITABLE: [RangeInclusive<u32>; 3] = [0x808..=0x808, 0x80b..=0x80b
 /// Whether `msr` is a register of the local APIC in one of `ranges`, and the processor delivers interrupts itself.
 fn is_virtual(ranges: &[RangeInclusive<u32>], msr: Msr, mode: ApicMode) -> bool {
     match mode {
-        ApicMode::Software => false,
+        ApicMode::Software | ApicMode::Page => false,
         ApicMode::Virtual => ranges.iter().any(|range| range.contains(&msr.0)),
     }
 }
@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn only_the_allow_list_is_open() {
-        for mode in [ApicMode::Software, ApicMode::Virtual] {
+        for mode in [ApicMode::Software, ApicMode::Virtual, ApicMode::Page] {
             let bitmap = filled(mode);
             for number in (0..0x2000).chain(0xc000_0000..0xc000_2000) {
                 let msr = Msr(number);

@@ -87,6 +87,8 @@ pub struct Controls {
     pub secondary: u32,
     /// How much of a guest's interrupts the processor can deliver itself.
     pub interrupts: InterruptSupport,
+    /// Whether it then also carries out what the guest does to the local APIC's page.
+    pub apic_page: bool,
     /// Exit.
     pub exit: u32,
     /// Entry.
@@ -109,8 +111,10 @@ pub struct ExecutionControls {
 pub enum ApicMode {
     /// Craton: every interrupt is an injected event, every access to the local APIC exits.
     Software,
-    /// The processor, from the virtual-APIC page.
+    /// The processor, from the virtual-APIC page. The guest reaches it through MSRs.
     Virtual,
+    /// The processor, from the virtual-APIC page. The guest reaches it through memory.
+    Page,
 }
 
 /// A control that Craton needs and the processor does not allow to be set (or to be cleared).
@@ -148,20 +152,27 @@ fn negotiate(
 /// What the processor needs for delivering a guest's interrupts itself, all of it or none.
 const VIRTUAL: Secondary =
     Secondary::VIRTUALIZE_X2APIC.union(Secondary::APIC_REGISTERS).union(Secondary::VIRTUAL_INTERRUPTS);
+/// The same while the guest reaches its local APIC through memory.
+const VIRTUAL_PAGE: Secondary =
+    Secondary::VIRTUALIZE_APIC_ACCESSES.union(Secondary::APIC_REGISTERS).union(Secondary::VIRTUAL_INTERRUPTS);
 /// What lets guests use instructions that are #UD without, and nothing else.
 const INSTRUCTIONS: Secondary = Secondary::INVPCID.union(Secondary::XSAVES);
 /// CR8 accesses exit only while there is no TPR shadow that they could work on.
 const CR8_EXITS: ProcessorBased = ProcessorBased::CR8_LOAD_EXITING.union(ProcessorBased::CR8_STORE_EXITING);
 
+/// Whether all of `bits` may be 1.
+fn allows(capability: u64, bits: u32) -> bool {
+    capability >> 32 & u64::from(bits) == u64::from(bits)
+}
+
 /// How much of a guest's interrupts a processor with these capabilities delivers itself.
 fn interrupt_support(capabilities: &Capabilities) -> InterruptSupport {
-    let has = |capability: u64, bits: u32| capability >> 32 & u64::from(bits) == u64::from(bits);
     // CR8 exits that cannot be off would hide the TPR shadow.
-    let virtual_delivery = has(capabilities.processor, ProcessorBased::TPR_SHADOW.bits())
-        && has(capabilities.secondary, VIRTUAL.bits())
+    let virtual_delivery = allows(capabilities.processor, ProcessorBased::TPR_SHADOW.bits())
+        && allows(capabilities.secondary, VIRTUAL.bits())
         && capabilities.processor & u64::from(CR8_EXITS.bits()) == 0;
-    let posted = has(capabilities.pin, PinBased::POSTED_INTERRUPTS.bits())
-        && has(capabilities.exit, Exit::ACKNOWLEDGE_INTERRUPT.bits());
+    let posted = allows(capabilities.pin, PinBased::POSTED_INTERRUPTS.bits())
+        && allows(capabilities.exit, Exit::ACKNOWLEDGE_INTERRUPT.bits());
     match (virtual_delivery, posted) {
         (true, true) => InterruptSupport::Posted,
         (true, false) => InterruptSupport::Virtual,
@@ -189,17 +200,20 @@ impl Controls {
     /// The VM-execution controls in `mode`; `support` may be less than what was negotiated.
     pub const fn execution(&self, mode: ApicMode, support: InterruptSupport) -> ExecutionControls {
         let Self { pin, processor, secondary, .. } = *self;
-        let posted = match (mode, support) {
-            (ApicMode::Software, _) | (ApicMode::Virtual, InterruptSupport::Software) => {
-                return ExecutionControls { pin, processor, secondary };
-            }
-            (ApicMode::Virtual, InterruptSupport::Virtual) => 0,
-            (ApicMode::Virtual, InterruptSupport::Posted) => PinBased::POSTED_INTERRUPTS.bits(),
+        let posted = match support {
+            InterruptSupport::Software => return ExecutionControls { pin, processor, secondary },
+            InterruptSupport::Virtual => 0,
+            InterruptSupport::Posted => PinBased::POSTED_INTERRUPTS.bits(),
+        };
+        let virtualized = match mode {
+            ApicMode::Software => return ExecutionControls { pin, processor, secondary },
+            ApicMode::Virtual => VIRTUAL,
+            ApicMode::Page => VIRTUAL_PAGE,
         };
         ExecutionControls {
             pin: pin | posted,
             processor: processor & !CR8_EXITS.bits() | ProcessorBased::TPR_SHADOW.bits(),
-            secondary: secondary | VIRTUAL.bits(),
+            secondary: secondary | virtualized.bits(),
         }
     }
 
@@ -253,6 +267,8 @@ impl Controls {
         };
         Ok(Self {
             interrupts,
+            apic_page: interrupts != InterruptSupport::Software
+                && allows(capabilities.secondary, Secondary::VIRTUALIZE_APIC_ACCESSES.bits()),
             pin: negotiate("pin-based", capabilities.pin, pin.bits(), 0, 0)?,
             processor: negotiate(
                 "primary processor-based (CR3 exits off needs the true controls)",
@@ -381,6 +397,25 @@ pub(crate) mod tests {
         assert_ne!(posted.pin & PinBased::POSTED_INTERRUPTS.bits(), 0);
         let not_posted = controls.execution(ApicMode::Virtual, InterruptSupport::Virtual);
         assert_eq!(not_posted.pin, controls.pin);
+    }
+
+    #[test]
+    fn through_memory_the_page_is_virtualized_instead_of_the_msrs() {
+        let controls = Controls::negotiate(&generous()).expect("all is allowed");
+        assert!(controls.apic_page);
+        let page = controls.execution(ApicMode::Page, InterruptSupport::Posted);
+        let msrs = controls.execution(ApicMode::Virtual, InterruptSupport::Posted);
+        assert_eq!((page.pin, page.processor), (msrs.pin, msrs.processor));
+        let both = Secondary::VIRTUALIZE_APIC_ACCESSES | Secondary::VIRTUALIZE_X2APIC;
+        assert_eq!(page.secondary & both.bits(), Secondary::VIRTUALIZE_APIC_ACCESSES.bits());
+        assert_eq!(msrs.secondary & both.bits(), Secondary::VIRTUALIZE_X2APIC.bits());
+        assert_eq!(page.secondary | both.bits(), msrs.secondary | both.bits());
+        for controls in [
+            without(|c| &mut c.secondary, Secondary::VIRTUALIZE_APIC_ACCESSES.bits()),
+            without(|c| &mut c.secondary, Secondary::VIRTUAL_INTERRUPTS.bits()),
+        ] {
+            assert!(!controls.apic_page);
+        }
     }
 
     #[test]

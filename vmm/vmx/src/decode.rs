@@ -5,6 +5,7 @@
 use crate::event::{self, Reported};
 use crate::{VmcsAccess, field};
 use arch::{Gpa, Gpr, Gva, Vector};
+use vmm::lapic::DEFAULT_PAGE;
 use vmm::{CrAccess, EntryFailure, EptFault, IoExit, MemoryAccess, RawExit, VmExit};
 
 /// The exit reason's bit that marks a failed entry.
@@ -35,15 +36,15 @@ pub fn decode(vmcs: &impl VmcsAccess) -> VmExit {
         31 => VmExit::ReadMsr,
         32 => VmExit::WriteMsr,
         40 => VmExit::Pause,
+        44 => apic_access(vmcs, reason),
         45 => end_of_interrupt(vmcs.read(field::EXIT_QUALIFICATION)),
         48 => VmExit::Ept(ept_violation(vmcs)),
         52 => VmExit::Deadline,
         55 => VmExit::Xsetbv,
         56 => apic_write(vmcs.read(field::EXIT_QUALIFICATION)),
         _ if reason & ENTRY_FAILURE != 0 => VmExit::EntryFailure(EntryFailure::Refused(raw(vmcs, reason))),
-        // 63 and 64 (XSAVES, XRSTORS) need a component in IA32_XSS.
-        // 43 (TPR below threshold) needs a TPR shadow without virtual-interrupt delivery, 44 (APIC access) an
-        // APIC-access page. Bits 26 to 30 tell of enclaves, pending MTF exits and SMM. None of these is in use.
+        // 63 and 64 (XSAVES, XRSTORS) need a component in IA32_XSS. 43 (TPR below threshold) needs a TPR shadow without
+        // virtual-interrupt delivery. Bits 26 to 30 tell of enclaves, pending MTF exits and SMM. None of these is in use.
         _ => VmExit::Unhandled(raw(vmcs, reason)),
     }
 }
@@ -82,6 +83,23 @@ const fn end_of_interrupt(qualification: u64) -> VmExit {
 /// SDM Vol. 3C, "APIC-Write VM Exits": the offset in the page.
 const fn apic_write(qualification: u64) -> VmExit {
     VmExit::ApicWrite((qualification & 0xfff) as u16)
+}
+
+/// SDM Vol. 3C, "Exit Qualification for APIC-Access VM Exits from Linear Accesses and Guest-Physical Accesses": the offset in
+/// bits 11:0, the type of access in bits 15:12. Neither the linear address nor the guest-physical one is in the VMCS.
+#[cold]
+fn apic_access(vmcs: &impl VmcsAccess, reason: u32) -> VmExit {
+    let qualification = vmcs.read(field::EXIT_QUALIFICATION);
+    let access = match qualification >> 12 & 0xf {
+        // While an event was delivered (3), and of the guest's tables or at an address that is not told (10, 15), reads and
+        // writes are not told apart.
+        0 | 3 | 10 | 15 => MemoryAccess::Read,
+        1 => MemoryAccess::Write,
+        2 => MemoryAccess::Fetch,
+        _ => return VmExit::Unhandled(raw(vmcs, reason)),
+    };
+    let gpa = DEFAULT_PAGE + (qualification & 0xfff);
+    VmExit::ApicAccess(EptFault { gpa, gva: Gva::new(0), translated: false, access })
 }
 
 /// SDM Vol. 3C, "Exit Qualification for I/O Instructions".
@@ -171,6 +189,20 @@ mod tests {
     fn exits_of_the_virtual_apic_name_vector_and_register() {
         assert_eq!(exit(45, 0x31), VmExit::EoiInduced(Vector(0x31)));
         assert_eq!(exit(56, 0x3f0), VmExit::ApicWrite(0x3f0));
+    }
+
+    #[test]
+    fn an_access_to_the_apics_page_names_offset_and_kind() {
+        let expected = |offset: u64, access| {
+            let gpa = Gpa::new(0xfee0_0000 + offset);
+            VmExit::ApicAccess(EptFault { gpa, gva: Gva::new(0), translated: false, access })
+        };
+        assert_eq!(exit(44, 0x390), expected(0x390, MemoryAccess::Read));
+        assert_eq!(exit(44, 0x1084), expected(0x84, MemoryAccess::Write));
+        assert_eq!(exit(44, 0x2000), expected(0, MemoryAccess::Fetch));
+        assert_eq!(exit(44, 0x3080), expected(0x80, MemoryAccess::Read), "while an event is delivered");
+        assert_eq!(exit(44, 0xf123), expected(0x123, MemoryAccess::Read), "the guest's own tables");
+        assert_eq!(exit(44, 0x5000), VmExit::Unhandled(RawExit { reason: 44, qualification: 0x5000 }));
     }
 
     #[test]

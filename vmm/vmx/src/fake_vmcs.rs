@@ -171,6 +171,10 @@ impl VmcsAccess for FakeVmcs {
         self.support
     }
 
+    fn has_apic_page(&self) -> bool {
+        true
+    }
+
     fn set_apic_mode(&mut self, mode: ApicMode) {
         self.apic_mode = mode;
     }

@@ -23,5 +23,6 @@ pub use control_bits::{Entry, Exit, PinBased, ProcessorBased, Secondary};
 pub use controls::{ApicMode, Capabilities, ControlMissing, Controls, ExecutionControls};
 pub use decode::decode;
 pub use vmcs_access::{LiveRegisters, VmcsAccess, Window};
+pub use vmm::lapic::DEFAULT_PAGE;
 pub use vmm::{ExtendedLayout, Inbox, InterruptSupport, PostedDescriptor, VectorPlaces};
 pub use vmx_backend::VmxBackend;

@@ -95,7 +95,9 @@ pub trait VmcsAccess {
     fn write_extended(&mut self, area: &[u8]);
     /// How much of the guest's interrupts this VMCS can have the processor deliver. Never changes.
     fn interrupt_support(&self) -> InterruptSupport;
-    /// Sets the controls and the MSR bitmap for `mode`. Never asked for [`ApicMode::Virtual`] without support.
+    /// Whether this VMCS can have the processor carry out accesses to the local APIC's page too. Never changes.
+    fn has_apic_page(&self) -> bool;
+    /// Sets the controls, the MSR bitmap and the EPT pointer for `mode`. Never asked for one without support.
     fn set_apic_mode(&mut self, mode: ApicMode);
     /// Reads the register at `offset` in the virtual-APIC page; 0 without one. The VMCS need not be loaded.
     fn read_apic(&self, offset: u16) -> u32;

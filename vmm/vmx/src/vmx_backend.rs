@@ -18,7 +18,7 @@ use arch::{
 use vmm::lapic::VectorSet;
 use vmm::{
     ApicRegisters, CpuState, EntryFailure, Event, ExtendedLayout, ExtendedState, InterruptSupport,
-    Interruptibility, PendingEvent, VcpuBackend, VmExit,
+    Interruptibility, Lending, PendingEvent, VcpuBackend, VmExit,
 };
 
 /// CR0 bits that the host owns: NE must be set under VMX; caching is the host's business.
@@ -444,9 +444,16 @@ impl<V: VmcsAccess> VcpuBackend for VmxBackend<V> {
         self.vmcs.interrupt_support()
     }
 
-    fn lend_apic(&mut self, registers: &ApicRegisters, level_triggered: VectorSet) {
+    fn lends_page(&self) -> bool {
+        self.vmcs.has_apic_page()
+    }
+
+    fn lend_apic(&mut self, lending: Lending, registers: &ApicRegisters, level_triggered: VectorSet) {
         self.fill_page(registers, level_triggered);
-        self.vmcs.set_apic_mode(ApicMode::Virtual);
+        self.vmcs.set_apic_mode(match lending {
+            Lending::Msrs => ApicMode::Virtual,
+            Lending::Page => ApicMode::Page,
+        });
     }
 
     fn take_back_apic(&mut self) -> ApicRegisters {
@@ -460,6 +467,11 @@ impl<V: VmcsAccess> VcpuBackend for VmxBackend<V> {
 
     fn lent_register(&self, offset: u16) -> u32 {
         self.vmcs.read_apic(offset)
+    }
+
+    #[inline]
+    fn set_lent_register(&mut self, offset: u16, value: u32) {
+        self.vmcs.write_apic(offset, value);
     }
 
     fn request(&mut self, vectors: VectorSet) {

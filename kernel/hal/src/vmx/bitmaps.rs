@@ -13,9 +13,9 @@ static SHARED: Once<Bitmaps> = Once::new();
 /// What guests may do without an exit.
 #[derive(Debug)]
 pub(super) struct Bitmaps {
-    /// While Craton delivers interrupts.
+    /// While Craton delivers interrupts, or the guest reaches its local APIC through memory.
     software: FrameBlock,
-    /// While the processor does.
+    /// While the processor does, and the guest reaches its local APIC through MSRs.
     hardware: FrameBlock,
     ports: FrameBlock,
 }
@@ -49,7 +49,7 @@ impl Bitmaps {
     /// The MSR bitmap for guests whose interrupts are delivered in `mode`.
     pub(super) fn msrs(&self, mode: ApicMode) -> Hpa {
         match mode {
-            ApicMode::Software => self.software.hpa(),
+            ApicMode::Software | ApicMode::Page => self.software.hpa(),
             ApicMode::Virtual => self.hardware.hpa(),
         }
     }

@@ -13,7 +13,7 @@ mod virtual_apic;
 mod vmcs;
 mod vpid;
 
-pub use guest_space::{AddRamError, GuestSpace};
+pub use guest_space::{AddRamError, ApicPage, GuestSpace};
 pub use operation::{VmxCpu, VmxError, handle_machine_check, handle_nmi};
 pub use virtual_apic::notify;
 pub use vmcs::Vmcs;

@@ -11,7 +11,7 @@ use super::vpid::Vpid;
 use crate::memory::FrameBlock;
 use crate::{cpu, interrupts, msr, percpu};
 use alloc::sync::Arc;
-use arch::{Gprs, Msr, Tsc, Vector, VectorRegister, VectorValue};
+use arch::{Gprs, Hpa, Msr, Tsc, Vector, VectorRegister, VectorValue};
 use vmx::field::{self, Field, FieldWidth, Guest, Sensitive};
 use vmx::{
     ApicMode, Controls, Entry, ExtendedLayout, Inbox, InterruptSupport, LiveRegisters, ProcessorBased,
@@ -214,10 +214,18 @@ impl Vmcs {
             self.write_sensitive(field::VIRTUAL_APIC_ADDRESS, page.get());
         }
         // Both are new to all CPUs: tables and identifiers are reused only behind a flush everywhere.
-        self.write_sensitive(field::EPT_POINTER, self.space.eptp());
+        self.write_sensitive(field::EPT_POINTER, self.space.eptp(ApicMode::Software));
+        if let Some(page) = self.apic_access_page() {
+            self.write_sensitive(field::APIC_ACCESS_ADDRESS, page.get());
+        }
         if let Some(vpid) = self.vpid.as_ref().map(Vpid::number) {
             self.write_sensitive(field::VPID, vpid);
         }
+    }
+
+    /// Where the APIC-access page is, if the processor can use it.
+    fn apic_access_page(&self) -> Option<Hpa> {
+        if self.controls.apic_page { self.space.apic_access_page() } else { None }
     }
 
     /// The host state that is the same on all CPUs.
@@ -429,6 +437,10 @@ impl VmcsAccess for Vmcs {
         }
     }
 
+    fn has_apic_page(&self) -> bool {
+        self.apic_access_page().is_some()
+    }
+
     fn set_apic_mode(&mut self, mode: ApicMode) {
         let windows = (ProcessorBased::INTERRUPT_WINDOW | ProcessorBased::NMI_WINDOW).bits();
         let execution = self.controls.execution(mode, self.interrupt_support());
@@ -437,6 +449,9 @@ impl VmcsAccess for Vmcs {
         self.write_sensitive(field::PROCESSOR_BASED_CONTROLS, self.processor_controls);
         self.write_sensitive(field::SECONDARY_CONTROLS, execution.secondary);
         self.write_sensitive(field::MSR_BITMAP, self.bitmaps.msrs(mode).get());
+        // Each of the two pointers is used with one setting of "virtualize APIC accesses" alone, so that no CPU holds a
+        // translation that was made with the other.
+        self.write_sensitive(field::EPT_POINTER, self.space.eptp(mode));
     }
 
     fn read_apic(&self, offset: u16) -> u32 {

@@ -21,7 +21,7 @@ use virtual_apic::VirtualApic;
 use vmm::lapic::VectorSet;
 use vmm::{
     ApicRegisters, CpuState, Event, EventKind, ExtendedLayout, ExtendedState, InterruptSupport,
-    Interruptibility, PendingEvent, VcpuBackend, VectorPlaces, VmExit,
+    Interruptibility, Lending, PendingEvent, VcpuBackend, VectorPlaces, VmExit,
 };
 
 /// Where the handlers of the simulated guest begin.
@@ -536,8 +536,15 @@ impl VcpuBackend for ScriptedBackend {
         self.virtual_apic.support
     }
 
-    fn lend_apic(&mut self, registers: &ApicRegisters, level_triggered: VectorSet) {
+    fn lends_page(&self) -> bool {
+        self.virtual_apic.most == Lending::Page
+    }
+
+    fn lend_apic(&mut self, lending: Lending, registers: &ApicRegisters, level_triggered: VectorSet) {
         assert_eq!(self.virtual_apic.lent, None, "lent twice");
+        assert!(lending <= self.virtual_apic.most, "lent as it cannot be");
+        self.virtual_apic.lending = lending;
+        self.virtual_apic.page.clear();
         self.virtual_apic.lent = Some(*registers);
         self.virtual_apic.level_triggered = level_triggered;
     }
@@ -552,6 +559,18 @@ impl VcpuBackend for ScriptedBackend {
 
     fn lent_register(&self, offset: u16) -> u32 {
         self.virtual_apic.register(offset)
+    }
+
+    fn set_lent_register(&mut self, offset: u16, value: u32) {
+        assert!(self.virtual_apic.lending == Lending::Page, "no page is lent");
+        match (offset, &mut self.virtual_apic.lent) {
+            (virtual_apic::TPR_OFFSET, Some(lent)) => {
+                lent.task_priority = u8::try_from(value).expect("bytes 3:1 are clear");
+            }
+            (_, _) => {
+                self.virtual_apic.page.insert(offset, value);
+            }
+        }
     }
 
     fn request(&mut self, vectors: VectorSet) {

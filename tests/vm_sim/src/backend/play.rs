@@ -164,6 +164,10 @@ impl ScriptedBackend {
                     self.complete(length);
                     return exit;
                 }
+                Executed::ExitsAs(exit) => {
+                    self.instruction_length = length;
+                    return exit;
+                }
             }
         }
     }

@@ -1,19 +1,24 @@
 //! A processor that delivers interrupts itself while a local APIC is lent to it.
 //!
 //! SDM Vol. 3C, "Evaluation and Delivery of Virtual Interrupts", "Virtualizing CR8-Based TPR Accesses", "Virtualizing
-//! MSR-Based APIC Accesses", "Posted-Interrupt Processing".
+//! MSR-Based APIC Accesses", "Virtualizing Memory-Mapped APIC Accesses", "Posted-Interrupt Processing".
+
+mod page;
 
 use super::ScriptedBackend;
 use arch::{Exception, Gpr, Vector};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use vmm::lapic::VectorSet;
-use vmm::{ApicRegisters, CrAccess, Event, Inbox, InterruptSupport, VcpuBackend, VmExit};
+use vmm::{ApicRegisters, CrAccess, Event, Inbox, InterruptSupport, Lending, VcpuBackend, VmExit};
 
 const TPR: u32 = 0x808;
 const PPR: u32 = 0x80a;
 const EOI: u32 = 0x80b;
 const SELF_IPI: u32 = 0x83f;
+/// The offset of TPR in the page.
+pub(super) const TPR_OFFSET: u16 = 0x80;
 /// The offset of SELF IPI in the page.
 const SELF_IPI_OFFSET: u16 = 0x3f0;
 
@@ -28,6 +33,12 @@ pub(super) struct VirtualApic {
     pub(super) level_triggered: VectorSet,
     /// What was written to SELF IPI last.
     self_ipi: u32,
+    /// How a local APIC can be lent at most.
+    pub(super) most: Lending,
+    /// How it is.
+    pub(super) lending: Lending,
+    /// The registers of a lent page that software keeps, and the command register.
+    pub(super) page: BTreeMap<u16, u32>,
 }
 
 /// What became of an instruction.
@@ -38,6 +49,8 @@ pub(super) enum Executed {
     Done,
     /// The processor carried it out and exits behind it.
     Trapped(VmExit),
+    /// It exits as something else.
+    ExitsAs(VmExit),
     /// It faults.
     Faults,
 }
@@ -51,12 +64,23 @@ impl VirtualApic {
             lent: None,
             level_triggered: VectorSet::EMPTY,
             self_ipi: 0,
+            most: Lending::Msrs,
+            lending: Lending::Msrs,
+            page: BTreeMap::new(),
         }
     }
 
     pub(super) fn register(&self, offset: u16) -> u32 {
-        assert_eq!(offset, SELF_IPI_OFFSET, "no other write traps");
-        self.self_ipi
+        match self.lending {
+            Lending::Msrs => {
+                assert_eq!(offset, SELF_IPI_OFFSET, "no other write traps");
+                self.self_ipi
+            }
+            Lending::Page if offset == TPR_OFFSET => {
+                self.lent.expect("only what is lent is looked at").task_priority.into()
+            }
+            Lending::Page => self.page[&offset],
+        }
     }
 }
 
@@ -74,8 +98,10 @@ pub(super) fn deliverable(lent: &ApicRegisters, further: VectorSet) -> Option<Ve
 
 impl ScriptedBackend {
     /// Has the processor deliver interrupts itself, as far as `support` goes; others post into `inbox`.
-    pub fn support_interrupts(&mut self, support: InterruptSupport, inbox: Arc<Inbox>) {
+    /// A local APIC can be lent as `most` says.
+    pub fn support_interrupts(&mut self, support: InterruptSupport, most: Lending, inbox: Arc<Inbox>) {
         self.virtual_apic.support = support;
+        self.virtual_apic.most = most;
         self.virtual_apic.inbox = Some(inbox);
     }
 
@@ -117,6 +143,11 @@ impl ScriptedBackend {
     pub(super) fn execute_on_lent(&mut self, exit: VmExit) -> Executed {
         let Some(lent) = self.virtual_apic.lent else { return Executed::Exits };
         match exit {
+            // The MSR bitmap gives nothing away.
+            VmExit::ReadMsr | VmExit::WriteMsr if self.virtual_apic.lending == Lending::Page => {
+                Executed::Exits
+            }
+            VmExit::Ept(fault) if self.is_in_page(fault) => self.access_page(fault),
             VmExit::ReadMsr => match self.read_lent(&lent, self.state.gprs.get32(Gpr::Rcx)) {
                 Some(value) => {
                     self.state.gprs.set_edx_eax(value.into());

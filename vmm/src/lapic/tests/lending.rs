@@ -1,6 +1,7 @@
 //! Lending TPR, ISR and IRR to the processor.
 
 use super::*;
+use crate::Lending;
 
 const SELF_IPI_MSR: Msr = Msr(0x83f);
 
@@ -20,7 +21,7 @@ fn lending_and_taking_back_changes_nothing() {
         (Some(Vector(0x53)), Some(Vector(0x52)))
     );
     assert_eq!(apic.pending_vector(), None);
-    assert_eq!(apic.save_with(&lent), before.save());
+    assert_eq!(apic.save_with(&lent, None), before.save());
     apic.take_back(&lent);
     assert_eq!(apic, before);
 }
@@ -31,19 +32,25 @@ fn what_arrives_while_the_registers_are_lent_is_in_the_saved_state() {
     let mut lent = apic.lend();
     apic.write_msr(SELF_IPI_MSR, 0x61, NOW).expect("legal");
     lent.requested.insert(Vector(0x62));
-    assert_eq!(apic.save_with(&lent).irr, [0, 1 << 0x21 | 1 << 0x22, 0, 0]);
+    assert_eq!(apic.save_with(&lent, None).irr, [0, 1 << 0x21 | 1 << 0x22, 0, 0]);
     assert_eq!(apic.take_requested().highest(), Some(Vector(0x61)));
     assert_eq!(apic.take_requested(), VectorSet::EMPTY);
 }
 
 #[test]
-fn only_an_enabled_x2apic_is_lent() {
+fn only_an_enabled_local_apic_in_its_place_is_lent() {
     let mut apic = x2apic();
-    assert!(apic.is_lendable());
+    assert_eq!(apic.lendable(), Some(Lending::Msrs));
     apic.write_msr(Msr(0x80f), 0xff, NOW).expect("legal");
-    assert!(!apic.is_lendable(), "disabled by software");
+    assert_eq!(apic.lendable(), None, "disabled by software");
     apic.reset();
-    assert!(!apic.is_lendable(), "xAPIC mode");
+    assert_eq!(apic.lendable(), None, "as after reset");
+    apic.write_mmio(0xf0, Width::Four, 0x1ff, NOW);
+    assert_eq!(apic.lendable(), Some(Lending::Page), "xAPIC mode");
+    apic.set_base(0xfed0_0900).expect("a page of its own");
+    assert_eq!(apic.lendable(), None, "elsewhere");
+    apic.set_base(0xfee0_0100).expect("disabled");
+    assert_eq!(apic.lendable(), None, "no local APIC");
 }
 
 /// Arms the timer with `entry` for `NOW` and fires it; what goes to the processor at once.

@@ -179,7 +179,7 @@ fn lent(task_priority: u8, in_service: &[u8], requested: &[u8]) -> VmxBackend<Fa
     let mut backend = backend();
     let registers =
         ApicRegisters { task_priority, in_service: vectors(in_service), requested: vectors(requested) };
-    backend.lend_apic(&registers, vectors(&[0x31, 0xff]));
+    backend.lend_apic(Lending::Msrs, &registers, vectors(&[0x31, 0xff]));
     assert_eq!(backend.lent_apic(), registers);
     backend
 }
@@ -207,6 +207,20 @@ fn lent_registers_are_in_the_page_where_the_manual_has_them() {
         requested: vectors(&[0x41, 0xfe]),
     };
     assert_eq!(back, expected);
+}
+
+#[test]
+fn a_page_is_lent_with_the_registers_that_software_keeps() {
+    let mut backend = backend();
+    assert!(backend.lends_page());
+    let registers = ApicRegisters { task_priority: 0x30, ..ApicRegisters::default() };
+    backend.lend_apic(Lending::Page, &registers, VectorSet::EMPTY);
+    assert_eq!(backend.vmcs().apic_mode, ApicMode::Page);
+    backend.set_lent_register(0xf0, 0x1ff);
+    assert_eq!(backend.vmcs().page[&0xf0], 0x1ff);
+    assert_eq!(backend.lent_register(0x80), 0x30);
+    assert_eq!(backend.take_back_apic(), registers);
+    assert_eq!(backend.vmcs().apic_mode, ApicMode::Software);
 }
 
 #[test]

@@ -32,17 +32,28 @@ fn with_tpr_shadow() -> Subject {
     subject
 }
 
-/// The 64-bit guest with its interrupts delivered by the processor, as the negotiated controls have it.
-fn with_posted_interrupts() -> Subject {
+/// The 64-bit guest with its interrupts delivered by the processor in `mode`, as the negotiated controls have it.
+fn with_interrupts_delivered(mode: ApicMode) -> Subject {
     let mut subject = long();
     let controls = Controls::negotiate(&subject.capabilities).expect("all is allowed");
-    let execution = controls.execution(ApicMode::Virtual, controls.interrupts);
+    let execution = controls.execution(mode, controls.interrupts);
     subject.set(field::PIN_BASED_CONTROLS, execution.pin);
     subject.set(field::PROCESSOR_BASED_CONTROLS, execution.processor);
     subject.set(field::SECONDARY_CONTROLS, execution.secondary);
     subject.set(field::VIRTUAL_APIC_ADDRESS, 0x7000);
     subject.set(field::POSTED_INTERRUPT_VECTOR, 0xf2);
     subject.set(field::POSTED_INTERRUPT_DESCRIPTOR, 0x6040);
+    subject
+}
+
+fn with_posted_interrupts() -> Subject {
+    with_interrupts_delivered(ApicMode::Virtual)
+}
+
+/// The same while the guest reaches its local APIC through memory.
+fn with_apic_page() -> Subject {
+    let mut subject = with_interrupts_delivered(ApicMode::Page);
+    subject.set(field::APIC_ACCESS_ADDRESS, 0x8000);
     subject
 }
 
@@ -159,6 +170,9 @@ fn interrupts() -> Vec<Case> {
                 pin(s, PinBased::EXTERNAL_INTERRUPT_EXITING);
             },
         ),
+        case(with_apic_page, "APIC-access address: bits 11:0 must be 0", |s| {
+            s.set(field::APIC_ACCESS_ADDRESS, 0x8010);
+        }),
         case(with_posted_interrupts, needs_delivery, |s| secondary(s, VIRTUAL_INTERRUPT_DELIVERY)),
         case(
             with_posted_interrupts,
@@ -250,7 +264,7 @@ fn each_control_rule_is_named() {
 
 #[test]
 fn features_with_all_they_need_are_allowed() {
-    for guest in [without_ept, with_tpr_shadow, with_posted_interrupts, with_trace] {
+    for guest in [without_ept, with_tpr_shadow, with_posted_interrupts, with_apic_page, with_trace] {
         assert_allowed(guest, |_| {});
     }
     assert_allowed(long, |s| {
