@@ -26,9 +26,13 @@ const CHECKS: &[Check] = &[
         Ok(expect("valid RAM and time", read(0x0d), 0x80u8)?)
     }),
     check("rtc.register-c-read-only", || {
-        read(C);
-        write(C, 0xff);
-        Ok(expect("no flags", read(C) & 0xcf, 0u8)?)
+        let flags = |_| {
+            read(C);
+            write(C, 0xff);
+            read(C) & 0xcf
+        };
+        // The periodic flag may come by itself in between, but not each time.
+        Ok(expect("no flags", (0..3).map(flags).min().unwrap_or(0), 0u8)?)
     }),
     check("rtc.uip-read-only", || {
         write(A, 0xa6);
