@@ -62,7 +62,7 @@ impl FirmwareTables {
         let fadt = tables.add(&fadt::table(facs, dsdt));
         let madt = tables.add(&madt::table(vcpus.into()));
         let mut mcfg = MCFG::new(OEM_ID, OEM_TABLE_ID, OEM_REVISION);
-        mcfg.add_ecam(ECAM_BASE.get(), 0, 0, u8::MAX);
+        mcfg.add_ecam(ECAM_BASE.get(), 0, 0, pci::LAST_BUS);
         let mcfg = tables.add(&mcfg);
         let hpet = tables.add(&hpet::table());
         let mut listed = Vec::from([fadt, madt, mcfg, hpet]);

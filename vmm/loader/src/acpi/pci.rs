@@ -20,8 +20,9 @@ use alloc::vec;
 use alloc::vec::Vec;
 use arch::platform_layout as pc;
 
-/// Buses that configuration space has room for.
-const LAST_BUS: u16 = 255;
+/// The last bus. Configuration space has room for more, but there are no bridges to any; systems look for devices on every bus
+/// that they are told of, one exit each.
+pub(super) const LAST_BUS: u8 = 0;
 /// Devices on a bus.
 const DEVICES: u8 = 32;
 /// The LPC bridge's `_ADR`: device in the high half, function in the low half.
@@ -85,7 +86,7 @@ pub(super) fn links() -> Vec<Encoded> {
 fn windows(layout: &MemoryLayout) -> [Encoded; 6] {
     let (first, last) = layout.high_pci_window();
     [
-        encoded(&AddressSpace::new_bus_number(0, LAST_BUS)),
+        encoded(&AddressSpace::new_bus_number(0, u16::from(LAST_BUS))),
         encoded(&IO::new(pc::PCI_CONFIG.0, pc::PCI_CONFIG.0, 1, 8)),
         encoded(&AddressSpace::new_io(0, pc::PCI_CONFIG.0 - 1, None)),
         encoded(&AddressSpace::new_io(pc::PCI_PORTS.0, u16::MAX, None)),

@@ -141,7 +141,7 @@ fn mcfg_says_where_configuration_space_is() {
     let mcfg = find(&bytes, b"MCFG");
     assert_eq!(mcfg.len(), 60);
     assert_eq!((u32_at(mcfg, 44), u32_at(mcfg, 48)), (0xb000_0000, 0));
-    assert_eq!(mcfg[52..56], [0, 0, 0, 255], "segment 0, all buses");
+    assert_eq!(mcfg[52..56], [0, 0, 0, 0], "segment 0, the one bus");
 }
 
 #[test]
