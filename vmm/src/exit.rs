@@ -452,6 +452,8 @@ pub enum StopReason {
     EntryFailure(EntryFailure),
     /// An exit that nothing handles.
     Unhandled(RawExit),
+    /// The guest switched memory, and the host has no frames for the tables that it takes.
+    NoTables,
     /// The operator stopped it.
     Operator,
 }
@@ -486,6 +488,7 @@ impl core::fmt::Display for StopReason {
             Self::Unhandled(raw) => {
                 write!(f, "unhandled exit {}, qualification {:#x}", raw.reason, raw.qualification)
             }
+            Self::NoTables => f.write_str("the host has no memory left for this guest's tables"),
             Self::Operator => f.write_str("stopped by the operator"),
         }
     }

@@ -13,7 +13,7 @@ use crate::{
 use alloc::vec::Vec;
 use arch::{Cr4Flags, Msr, Nanos, Tsc, Vector};
 use bus::{Platform, SavePlatform};
-use memory::GuestMemory;
+use memory::{GuestMemory, NotArranged};
 
 /// A saved vCPU.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -74,6 +74,8 @@ pub enum RestoreError {
     Paravirt(paravirt::BadState),
     /// The TSC here runs at another frequency.
     Clock(BadClock),
+    /// The host has no memory for the tables that the guest's memory takes.
+    NoTables,
 }
 
 impl core::fmt::Display for RestoreError {
@@ -90,6 +92,7 @@ impl core::fmt::Display for RestoreError {
             Self::Extended(BadExtendedState::Header) => f.write_str("the XSAVE header is damaged"),
             Self::Extended(BadExtendedState::Mxcsr(value)) => write!(f, "MXCSR is {value:#x}"),
             Self::Paravirt(error) => write!(f, "the paravirtual interface's state is impossible: {error:?}"),
+            Self::NoTables => f.write_str("the host has no memory left for this guest's tables"),
             Self::Clock(error) => {
                 write!(f, "saved at a TSC of {} Hz, this one has {} Hz", error.saved_hz, error.host_hz)
             }
@@ -210,12 +213,15 @@ impl<M, P: Platform + SavePlatform> Vm<M, P> {
     /// what it held then before a vCPU runs; the vCPUs are restored next.
     ///
     /// # Errors
-    /// [`RestoreError`] when the clock cannot go on here; nothing is changed then.
-    pub fn restore(&mut self, snapshot: &VmSnapshot<P::State>, now: Tsc) -> Result<(), RestoreError> {
+    /// [`RestoreError`] when the clock cannot go on here; nothing is changed then. Or when memory cannot be switched to
+    /// what it was: the machine is of no use then.
+    pub fn restore(&mut self, snapshot: &VmSnapshot<P::State>, now: Tsc) -> Result<(), RestoreError>
+    where
+        M: GuestMemory,
+    {
         self.clock = self.clock.resumed(&snapshot.clock, now).map_err(RestoreError::Clock)?;
         self.platform_mut().restore(&snapshot.platform);
-        let platform = self.platform();
-        self.refresh(&platform);
-        Ok(())
+        self.refresh(&self.platform());
+        self.arrange_memory().map_err(|NotArranged| RestoreError::NoTables)
     }
 }

@@ -12,6 +12,7 @@ use arch::{Nanos, Tsc, Vector};
 use bus::{Attention, DeliveryMode, InterruptMessage, Platform, PowerRequest, TriggerMode};
 use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use memory::{GuestMemory, NotArranged};
 use spin::{Mutex, MutexGuard};
 
 /// What a virtual machine asks of whoever schedules its vCPUs.
@@ -150,6 +151,19 @@ impl<M, P: Platform> Vm<M, P> {
         if !attention.is_empty() {
             self.serve(&mut platform, attention, None);
         }
+    }
+
+    /// Has the windows of guest memory show what the devices want there. Called with no lock held: other processors are
+    /// waited for.
+    ///
+    /// # Errors
+    /// [`NotArranged`]: the machine cannot go on.
+    pub fn arrange_memory(&self) -> Result<(), NotArranged>
+    where
+        M: GuestMemory,
+    {
+        let arrangement = self.platform().arrangement();
+        self.memory.arrange(&arrangement)
     }
 
     /// Delivers an NMI from outside the guest to the vCPU number `vcpu`.

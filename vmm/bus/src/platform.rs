@@ -3,6 +3,7 @@
 use crate::InterruptMessage;
 use arch::{Gpa, Nanos, Port, Vector, Width};
 use bitflags::bitflags;
+use memory::Arrangement;
 
 bitflags! {
     /// What changed outside the processor and wants a look before the next entry.
@@ -14,6 +15,8 @@ bitflags! {
         const POWER = 1 << 1;
         /// The next device deadline moved.
         const DEADLINE = 1 << 2;
+        /// Memory was switched: [`Platform::arrangement`] has changed.
+        const MEMORY = 1 << 3;
     }
 }
 
@@ -81,4 +84,9 @@ pub trait Platform {
 
     /// Takes a pending request for power off or reset.
     fn take_power_request(&mut self) -> Option<PowerRequest>;
+
+    /// What the windows of the machine's memory are to show.
+    fn arrangement(&self) -> Arrangement {
+        Arrangement::default()
+    }
 }

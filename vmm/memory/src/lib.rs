@@ -11,12 +11,18 @@ extern crate alloc;
 
 mod chunk_index;
 mod map;
+mod switched;
 mod vec_block;
 
 pub use map::{Block, MapError, MemoryMap, Region};
+pub use switched::{Arrangement, GuestMap, HasRom, MOST_WINDOWS, RomOf, Shown, Source, Switched, Window};
 pub use vec_block::VecBlock;
 
 use arch::Gpa;
+
+/// Windows could not be changed: the host has no memory for the tables that it takes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NotArranged;
 
 /// An access outside of the guest's RAM.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -103,6 +109,17 @@ pub trait GuestMemory {
         Ok(u64::from_le_bytes(bytes))
     }
 
+    /// Has the windows of the memory show what `arrangement` says, unless they show something newer. When this returns, no
+    /// processor finds anything older behind them.
+    ///
+    /// The caller must hold no lock that another processor may wait for in an exit.
+    ///
+    /// # Errors
+    /// [`NotArranged`]: what the windows show is undefined then.
+    fn arrange(&self, _arrangement: &Arrangement) -> Result<(), NotArranged> {
+        Ok(())
+    }
+
     /// Whether all of `words` hold what is expected of them. They are read in order, each of them once; one that is not
     /// RAM, or not aligned, holds nothing.
     fn holds(&self, words: &[ExpectedWord]) -> bool {
@@ -158,6 +175,10 @@ impl<T: GuestMemory + ?Sized> GuestMemory for alloc::sync::Arc<T> {
     #[inline]
     fn read_u64(&self, gpa: Gpa) -> Result<u64, OutsideRam> {
         (**self).read_u64(gpa)
+    }
+
+    fn arrange(&self, arrangement: &Arrangement) -> Result<(), NotArranged> {
+        (**self).arrange(arrangement)
     }
 
     #[inline]

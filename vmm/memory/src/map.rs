@@ -132,6 +132,29 @@ impl<B: Block> MemoryMap<B> {
         self.regions.iter().map(Region::size).sum()
     }
 
+    /// Calls `visit` with each region's piece of `length` bytes at `gpa`: how far from `gpa` it is, its block, the offset
+    /// in that, and its length.
+    ///
+    /// # Errors
+    /// [`OutsideRam`] when any byte is not RAM; `visit` may have been called for those before it.
+    pub fn visit(
+        &self,
+        gpa: Gpa,
+        length: u64,
+        mut visit: impl FnMut(u64, &B, u64, u64),
+    ) -> Result<(), OutsideRam> {
+        let outside = OutsideRam { gpa, length };
+        let mut done = 0;
+        while done < length {
+            let at = gpa.checked_add(done).ok_or(outside)?;
+            let (region, offset) = self.locate(at).ok_or(outside)?;
+            let piece = (region.size() - offset).min(length - done);
+            visit(done, &region.block, offset, piece);
+            done += piece;
+        }
+        Ok(())
+    }
+
     /// The region that holds `gpa`, and the offset in it.
     #[inline]
     fn locate(&self, gpa: Gpa) -> Option<(&Region<B>, u64)> {

@@ -262,6 +262,12 @@ impl<F: EntryFormat, T: TableMemory> SecondLevel<F, T> {
         self.statistics.retired_tables = 0;
     }
 
+    /// [`Self::settle`] by somebody who has made every CPU flush after the last change: the tables that were taken out
+    /// are freed.
+    pub fn flushed(&mut self) {
+        self.settle(Invalidation::NOTHING, |_| {});
+    }
+
     /// The page that `gpa` lies in, `None` when nothing is mapped there.
     pub fn translate(&self, gpa: Gpa) -> Option<Leaf> {
         if gpa.get() >= ADDRESS_END {

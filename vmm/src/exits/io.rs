@@ -46,17 +46,22 @@ pub(super) fn access<B: VcpuBackend, M: GuestMemory, P: Platform>(
     settle(vcpu, vm, attention, Outcome::Advance)
 }
 
-/// Acts on what an access to the devices set off: interrupts, timers, power. `done` is the outcome if the guest goes
-/// on.
+/// Acts on what an access to the devices set off: interrupts, timers, power, memory that was switched. `done` is the
+/// outcome if the guest goes on.
 #[cold]
-pub(super) fn settle<B: VcpuBackend, M, P: Platform>(
+pub(super) fn settle<B: VcpuBackend, M: GuestMemory, P: Platform>(
     vcpu: &mut Vcpu<B>,
     vm: &Vm<M, P>,
     attention: Attention,
     done: Outcome,
 ) -> Outcome {
     // Locked once more: what another vCPU took in between is served there.
-    match vcpu.serve_platform(vm, &mut vm.platform(), attention) {
+    let request = vcpu.serve_platform(vm, &mut vm.platform(), attention);
+    // Behind the devices' lock: other processors are waited for.
+    if attention.contains(Attention::MEMORY) && vm.arrange_memory().is_err() {
+        return Outcome::Stop(StopReason::NoTables);
+    }
+    match request {
         None => done,
         Some(PowerRequest::Off) => Outcome::Stop(StopReason::PowerOff),
         Some(PowerRequest::Reset) => Outcome::Stop(StopReason::Reset),

@@ -20,12 +20,12 @@ pub(super) fn emulate<B: VcpuBackend, M: GuestMemory, P: Platform>(
     now: Tsc,
 ) -> Outcome {
     vcpu.stats.note_detail(fault.gpa.get());
+    vcpu.backend.recover_event();
     let access = match fault.access {
-        MemoryAccess::Fetch => return refused_code(vcpu, StopReason::FetchOutsideRam(fault.gpa)),
+        MemoryAccess::Fetch => return fetch(vcpu, vm, fault.gpa),
         MemoryAccess::Read => Access::Read,
         MemoryAccess::Write => Access::Write,
     };
-    vcpu.backend.recover_event();
     if vcpu.backend.has_pending_event() {
         // The delivery of an event touched device memory: a stack or a table is there. No instruction does this.
         return Outcome::Stop(StopReason::NotEmulated { bytes: [0; 15], length: 0 });
@@ -44,6 +44,15 @@ pub(super) fn emulate_on_page<B: VcpuBackend, M: GuestMemory, P: Platform>(
     now: Tsc,
 ) -> Outcome {
     emulate(vcpu, vm, fault, now)
+}
+
+/// The processor may not fetch at `gpa`: there is a device, or memory was being switched there at that moment.
+#[cold]
+fn fetch<B: VcpuBackend, M: GuestMemory, P>(vcpu: &Vcpu<B>, vm: &Vm<M, P>, gpa: Gpa) -> Outcome {
+    match vm.memory.read(gpa, &mut [0]) {
+        Ok(()) => Outcome::Retry,
+        Err(_) => refused_code(vcpu, StopReason::FetchOutsideRam(gpa)),
+    }
 }
 
 /// Emulates INS or OUTS at RIP.

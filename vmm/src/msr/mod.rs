@@ -109,6 +109,13 @@ impl MsrState {
         }
     }
 
+    /// The same registers before any firmware has run: no memory type range is set.
+    #[must_use]
+    pub const fn before_firmware(mut self) -> Self {
+        self.mtrrs = self.mtrrs.after_reset();
+        self
+    }
+
     /// The memory type range registers.
     pub const fn mtrrs(&self) -> &Mtrrs {
         &self.mtrrs

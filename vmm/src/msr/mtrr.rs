@@ -88,6 +88,16 @@ impl Mtrrs {
         mtrrs
     }
 
+    /// As after the processor's reset: off, and nothing is set.
+    pub(super) const fn after_reset(self) -> Self {
+        Self {
+            default: 0,
+            fixed: [0; FIXED.len()],
+            pairs: [Pair { base: 0, mask: 0 }; PAIRS],
+            address_bits: self.address_bits,
+        }
+    }
+
     /// Reads a register, `None` if `msr` is none of these.
     pub(super) fn read(&self, msr: Msr) -> Option<u64> {
         Some(match Register::of(msr)? {

@@ -18,7 +18,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("emulate", &["arch", "memory"]),
     ("paging", &["arch"]),
     ("memory", &["arch"]),
-    ("bus", &["arch"]),
+    ("bus", &["arch", "memory"]),
     ("sched", &["arch"]),
     ("turns", &["arch"]),
     ("config", &["arch", "memory"]),
