@@ -14,6 +14,7 @@ extern crate alloc;
 mod acpi_pm;
 mod clock;
 mod debug_ports;
+mod flash;
 mod fw_cfg;
 mod hpet;
 mod i8042;
@@ -33,6 +34,7 @@ pub use arch::platform_layout as layout;
 
 pub use acpi_pm::{AcpiPm, AcpiPmState, TimerWidth};
 pub use debug_ports::{DebugConsole, DebugExit, DebugPorts, DebugPortsState};
+pub use flash::{Flash, FlashState};
 pub use fw_cfg::{Contents, DmaMemory, FileRefused, FwCfg, FwCfgState, Item};
 pub use hpet::{Hpet, HpetLines, HpetState};
 pub use i8042::{I8042, I8042Port, I8042State};
