@@ -148,6 +148,7 @@ impl Machine {
             debug_console: DebugConsole::OnConsole,
             test_devices: TestDevices::Present,
             fw_cfg: None,
+            firmware: None,
         });
         let inboxes: Vec<Arc<Inbox>> =
             (0..setup.vcpus).map(|index| Arc::new(Inbox::new(id(index)))).collect();

@@ -149,3 +149,17 @@ pub const SCRATCH_BASE: Gpa = Gpa::new(0xfef0_0000);
 pub const SCRATCH_BYTES: u64 = 0x4000;
 /// First address of every local APIC's register window.
 pub const LOCAL_APIC_BASE: Gpa = Gpa::new(0xfee0_0000);
+/// Where firmware ends: the reset vector is just below.
+pub const FIRMWARE_END: Gpa = Gpa::new(1 << 32);
+/// What of the addresses below [`FIRMWARE_END`] is firmware's, image and variables together, in bytes.
+pub const MOST_FIRMWARE_BYTES: u64 = 16 << 20;
+/// The least length of a firmware image, in bytes: the segment in which a processor in real mode goes on.
+pub const LEAST_FIRMWARE_BYTES: u64 = 64 << 10;
+/// Where the copy of firmware's end that is seen below 1 MiB ends.
+pub const SHADOW_END: Gpa = Gpa::new(1 << 20);
+/// Its length, in bytes.
+pub const SHADOW_BYTES: u64 = 128 << 10;
+/// First address of the memory that can be switched between RAM and read-only memory, up to [`SHADOW_END`].
+pub const SWITCHED_BASE: Gpa = Gpa::new(0xc_0000);
+/// First address of a PC's screen, up to [`SWITCHED_BASE`].
+pub const SCREEN_BASE: Gpa = Gpa::new(0xa_0000);

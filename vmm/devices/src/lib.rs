@@ -39,11 +39,12 @@ pub use fw_cfg::{Contents, DmaMemory, FileRefused, FwCfg, FwCfgState, Item};
 pub use hpet::{Hpet, HpetLines, HpetState};
 pub use i8042::{I8042, I8042Port, I8042State};
 pub use ioapic::{IoApic, IoApicState};
-pub use pc::{Pc, PcConfig, PcState, TestDevices};
+pub use pc::{Firmware, Pc, PcConfig, PcState, TestDevices, firmware_windows};
 pub use pci::{
     Bar, BarKind, ConfigSpace, ConfigSpaceState, Delivery, Endpoint, EndpointState, Function,
     FunctionAddress, FunctionLayout, FunctionState, Identity, InterruptPin, MsiState, MsixLayout, MsixState,
-    PciDevice, PciHost, PciHostState, Signals, TestFunction, TestFunctionState,
+    PAM_SEGMENTS, PamSegment, PciDevice, PciHost, PciHostState, Signals, StartedBy, TestFunction,
+    TestFunctionState,
 };
 pub use pic::{Chip, PicPair, PicPairState};
 pub use pit::{Pit, PitState};

@@ -3,6 +3,7 @@
 mod acpi_pm;
 mod config;
 mod emulate;
+mod flash;
 mod fw_cfg;
 mod hpet;
 mod i8042;
@@ -37,6 +38,7 @@ pub static ALL: &[Target] = &[
     Target { name: "config", about: "craton.toml", run: config::text },
     Target { name: "archive", about: "the boot archive and the configuration in it", run: config::archive },
     Target { name: "emulate", about: "instruction emulation", run: emulate::run },
+    Target { name: "flash", about: "flash chip", run: subject::play::<flash::Subject> },
     Target { name: "fw-cfg", about: "firmware configuration device", run: subject::play::<fw_cfg::Subject> },
     Target { name: "hpet", about: "high-precision event timer", run: subject::play::<hpet::Subject> },
     Target { name: "i8042", about: "keyboard controller and keyboard", run: subject::play::<i8042::Subject> },

@@ -67,6 +67,7 @@ impl subject::Subject for Subject {
             test_devices: TestDevices::Present,
             // What it copies to is not part of this state; it has a target of its own.
             fw_cfg: None,
+            firmware: None,
             debug_exit: DebugExit::Present,
             debug_console: DebugConsole::OnConsole,
         });

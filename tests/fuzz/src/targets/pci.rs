@@ -5,7 +5,7 @@ use crate::Bytes;
 use crate::subject::{self, digest};
 use arch::{Gpa, Nanos, Width};
 use bus::IrqBank;
-use devices::{Endpoint, Function, PciHost, PciHostState, TestFunction};
+use devices::{Endpoint, Function, PciHost, PciHostState, StartedBy, TestFunction};
 
 /// Functions beside the bridges.
 const FUNCTIONS: usize = 2;
@@ -46,7 +46,8 @@ impl subject::Subject for Subject {
         let lines = IrqBank::new();
         let endpoint = || Endpoint::Test(Box::new(Function::new(TestFunction::new())));
         let endpoints = (0..FUNCTIONS).map(|_| endpoint()).collect();
-        let pci = PciHost::new([0, 1, 2, 3, 4, 5, 6, 7].map(|pirq| lines.line(pirq)), endpoints);
+        let pci =
+            PciHost::new([0, 1, 2, 3, 4, 5, 6, 7].map(|pirq| lines.line(pirq)), endpoints, StartedBy::Loader);
         Self { pci, lines }
     }
 

@@ -23,7 +23,7 @@ impl Pc {
                 Some(scratch) => scratch.read(address - SCRATCH, width),
                 None => width.mask(),
             },
-            _ => self.read_pci_memory(Gpa::new(address), width, now),
+            _ => self.read_elsewhere(Gpa::new(address), width, now),
         }
     }
 
@@ -40,7 +40,7 @@ impl Pc {
                     scratch.write(address - SCRATCH, width, value);
                 }
             }
-            _ => self.write_pci_memory(Gpa::new(address), width, value, now),
+            _ => self.write_elsewhere(Gpa::new(address), width, value, now),
         }
     }
 }

@@ -6,6 +6,7 @@
 //! the I/O APIC (Intel MultiProcessor Specification, "Virtual Wire Mode via I/O APIC"). Only the device
 //! that was touched is asked for its new deadline: the path of a port access is short, whatever else there is.
 
+mod firmware_memory;
 mod firmware_ports;
 mod hpet;
 mod mmio;
@@ -20,6 +21,11 @@ use arch::platform_layout::{
 use arch::{Gpa, Nanos, Port, Vector, Width};
 use bus::{Attention, InterruptMessage, IrqBank, PipeEnd, Platform, PowerRequest, SavePlatform};
 
+use firmware_memory::{FirmwareMemory, FirmwareMemoryState};
+use memory::Arrangement;
+
+pub use firmware_memory::{Firmware, windows as firmware_windows};
+
 use crate::acpi_pm::{AcpiPm, AcpiPmState, TimerWidth};
 use crate::debug_ports::{DebugConsole, DebugExit, DebugPorts, DebugPortsState};
 use crate::fw_cfg::{FwCfg, FwCfgState};
@@ -27,7 +33,7 @@ use crate::hpet::{Hpet, HpetState};
 use crate::i8042::{I8042, I8042State};
 use crate::ioapic::{IoApic, IoApicState};
 use crate::lanes::low_word;
-use crate::pci::{PciHost, PciHostState};
+use crate::pci::{PciHost, PciHostState, StartedBy};
 use crate::pic::{PicPair, PicPairState};
 use crate::pit::{Pit, PitState};
 use crate::reset_control::{ResetControl, ResetControlState};
@@ -52,6 +58,8 @@ pub struct PcConfig {
     pub test_devices: TestDevices,
     /// The firmware configuration device, if there is one.
     pub fw_cfg: Option<FwCfg>,
+    /// Firmware that starts the machine; without it a kernel is loaded.
+    pub firmware: Option<Firmware>,
 }
 
 /// Whether a machine has the devices that exist for test programs.
@@ -78,6 +86,7 @@ pub struct PcState {
     debug_ports: DebugPortsState,
     pci: PciHostState,
     fw_cfg: Option<FwCfgState>,
+    firmware: Option<FirmwareMemoryState>,
     scratch: Option<ScratchState>,
     power_request: Option<PowerRequest>,
 }
@@ -114,6 +123,7 @@ pub struct Pc {
     debug_ports: DebugPorts,
     pci: PciHost,
     fw_cfg: Option<FwCfg>,
+    firmware: Option<FirmwareMemory>,
     scratch: Option<Scratch>,
 
     lines: IrqBank,
@@ -136,6 +146,7 @@ impl Pc {
             TestDevices::Present => Some(Scratch::new()),
             TestDevices::Absent => None,
         };
+        let started_by = if config.firmware.is_some() { StartedBy::Firmware } else { StartedBy::Loader };
         let timer_width = if PM_TIMER_IS_32_BIT { TimerWidth::Bits32 } else { TimerWidth::Bits24 };
         Self {
             uart: Uart::new(config.console, lines.line(COM1_IRQ)),
@@ -148,8 +159,9 @@ impl Pc {
             hpet: Hpet::new(hpet::lines(&lines)),
             i8042: I8042::new(lines.line(KEYBOARD_IRQ), lines.line(AUXILIARY_IRQ)),
             debug_ports: DebugPorts::new(config.debug_exit, config.debug_console),
-            pci: pci_bus::bus(&lines, config.test_devices),
+            pci: pci_bus::bus(&lines, config.test_devices, started_by),
             fw_cfg: config.fw_cfg,
+            firmware: config.firmware.map(FirmwareMemory::new),
             scratch,
             lines,
             carried: 0,
@@ -207,9 +219,13 @@ impl Pc {
         if let Some(fw_cfg) = &mut self.fw_cfg {
             fw_cfg.reset();
         }
+        if let Some(firmware) = &mut self.firmware {
+            firmware.reset();
+        }
         if let Some(scratch) = &mut self.scratch {
             scratch.reset();
         }
+        self.look_at_memory();
         let _moved = self.lines.take_changes();
         let driven = self.lines.levels();
         let level = self.wired(driven);
@@ -235,6 +251,7 @@ impl Pc {
             debug_ports: self.debug_ports.save(),
             pci: self.pci.save(),
             fw_cfg: self.fw_cfg.as_ref().map(FwCfg::save),
+            firmware: self.firmware.as_ref().map(FirmwareMemory::save),
             scratch: self.scratch.as_ref().map(Scratch::save),
             power_request: self.power_request,
         }
@@ -254,9 +271,13 @@ impl Pc {
         if let (Some(fw_cfg), Some(state)) = (&mut self.fw_cfg, &state.fw_cfg) {
             fw_cfg.restore(state);
         }
+        if let (Some(firmware), Some(state)) = (&mut self.firmware, &state.firmware) {
+            firmware.restore(state);
+        }
         if let (Some(scratch), Some(state)) = (&mut self.scratch, &state.scratch) {
             scratch.restore(state);
         }
+        self.look_at_memory();
         // The controllers were saved with the lines as they are now: they have seen these levels.
         let _seen = self.lines.take_changes();
         self.carried = self.wired(self.lines.levels());
@@ -455,6 +476,10 @@ impl Platform for Pc {
 
     fn take_power_request(&mut self) -> Option<PowerRequest> {
         self.power_request.take()
+    }
+
+    fn arrangement(&self) -> Arrangement {
+        self.shown_memory()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{Pc, TestDevices, Timer};
 use crate::lanes::{low_byte, low_half};
-use crate::pci::{Endpoint, Function, PciHost, TestFunction};
+use crate::pci::{Endpoint, Function, PciHost, StartedBy, TestFunction};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use arch::platform_layout::PIRQ_GSI;
@@ -10,13 +10,13 @@ use arch::{Gpa, Nanos, Width};
 use bus::{Attention, IrqBank};
 
 /// The bus, on lines [`PIRQ_GSI`] and up of `lines`.
-pub(super) fn bus(lines: &IrqBank, test_devices: TestDevices) -> PciHost {
+pub(super) fn bus(lines: &IrqBank, test_devices: TestDevices, started_by: StartedBy) -> PciHost {
     let mut endpoints = Vec::new();
     match test_devices {
         TestDevices::Present => endpoints.push(Endpoint::Test(Box::new(Function::new(TestFunction::new())))),
         TestDevices::Absent => {}
     }
-    PciHost::new([0, 1, 2, 3, 4, 5, 6, 7].map(|pirq| lines.line(PIRQ_GSI + pirq)), endpoints)
+    PciHost::new([0, 1, 2, 3, 4, 5, 6, 7].map(|pirq| lines.line(PIRQ_GSI + pirq)), endpoints, started_by)
 }
 
 impl Pc {
@@ -79,6 +79,9 @@ impl Pc {
         }
         if self.pci.has_message() {
             self.attention |= Attention::INTERRUPT;
+        }
+        if self.pci.take_bridge_change() {
+            self.look_at_memory();
         }
     }
 }

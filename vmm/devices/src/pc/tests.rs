@@ -1,5 +1,6 @@
 //! The devices together: dispatch, attention, reset, snapshot; the rest by topic in the modules below.
 
+mod firmware_memory;
 mod interrupts;
 mod pci_functions;
 mod random_accesses;
@@ -40,6 +41,7 @@ fn pc_with(test_devices: TestDevices) -> (Pc, PipeEnd) {
         test_devices,
         fw_cfg,
         debug_console: DebugConsole::OnConsole,
+        firmware: None,
     });
     (pc, terminal)
 }

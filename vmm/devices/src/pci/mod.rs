@@ -42,6 +42,7 @@ use bar::Space;
 use bus::{InterruptMessage, IrqLine};
 use function::{Moved, PciFunction};
 use host_bridge::{Ecam, HostBridge};
+pub use host_bridge::{PAM_SEGMENTS, PamSegment, StartedBy};
 use isa_bridge::IsaBridge;
 use spec::{ADDRESS_MASK, CONFIG_BYTES, ENABLE};
 use windows::{Target, Windows};
@@ -127,19 +128,21 @@ pub struct PciHost {
     ready: u32,
     /// Interrupt lines may be routed elsewhere than when somebody last asked.
     routes_changed: bool,
+    /// The host bridge was written since somebody last asked.
+    bridge_changed: bool,
     deadline: Nanos,
 }
 
 impl PciHost {
     /// The bus after RST#, with `endpoints` as devices 1 and up, of which there are at most 30. `pirqs` are the PCI
     /// interrupt lines, A to H.
-    pub fn new(pirqs: [IrqLine; PIRQS as usize], endpoints: Vec<Endpoint>) -> Self {
+    pub fn new(pirqs: [IrqLine; PIRQS as usize], endpoints: Vec<Endpoint>, started_by: StartedBy) -> Self {
         let slots: Vec<Slot> = (1..)
             .zip(endpoints)
             .take(MOST_FUNCTIONS)
             .map(|(device, endpoint)| Slot { device, endpoint, pirq: None })
             .collect();
-        let bridge = HostBridge::new();
+        let bridge = HostBridge::new(started_by);
         Self {
             pirqs,
             address: 0,
@@ -150,6 +153,7 @@ impl PciHost {
             slots,
             ready: 0,
             routes_changed: false,
+            bridge_changed: false,
             deadline: Nanos::NEVER,
         }
     }
@@ -251,6 +255,12 @@ impl PciHost {
         core::mem::take(&mut self.routes_changed)
     }
 
+    /// Takes the news that the host bridge was written since this was last called.
+    #[inline]
+    pub fn take_bridge_change(&mut self) -> bool {
+        core::mem::take(&mut self.bridge_changed)
+    }
+
     /// Runs every timer of a function that is due at `now`.
     pub fn advance(&mut self, now: Nanos) {
         for index in 0..self.slots.len() {
@@ -297,6 +307,11 @@ impl PciHost {
             slot.endpoint.function_mut().reset();
         }
         self.everything_changed();
+    }
+
+    /// What of the memory from 0xC0000 to 1 MiB is RAM, in order of address.
+    pub fn pam(&self) -> impl Iterator<Item = PamSegment> {
+        self.bridge.pam()
     }
 
     /// The state, to be restored later.
@@ -351,6 +366,7 @@ impl PciHost {
             FunctionAddress::HOST_BRIDGE => {
                 self.bridge.write_config(offset, value, enables);
                 self.ecam = self.bridge.ecam();
+                self.bridge_changed = true;
             }
             FunctionAddress::ISA_BRIDGE => {
                 self.isa.write_config(offset, value, enables);

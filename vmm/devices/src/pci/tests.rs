@@ -25,7 +25,10 @@ impl Bus {
         let lines = IrqBank::new();
         let pirqs = [0, 1, 2, 3, 4, 5, 6, 7].map(|pirq| lines.line(pirq));
         let endpoint = || Endpoint::Test(Box::new(Function::new(TestFunction::new())));
-        Self { pci: PciHost::new(pirqs, (0..functions).map(|_| endpoint()).collect()), lines }
+        Self {
+            pci: PciHost::new(pirqs, (0..functions).map(|_| endpoint()).collect(), StartedBy::Loader),
+            lines,
+        }
     }
 
     fn config(&mut self, address: u32) -> u32 {
