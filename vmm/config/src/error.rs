@@ -92,6 +92,10 @@ pub enum Problem {
         /// How many cores are named.
         cores: usize,
     },
+    /// The field is about a kernel, and the machine is started by firmware.
+    NotWithFirmware,
+    /// The field is about firmware, and the machine has none.
+    OnlyWithFirmware,
     /// More nodes than virtual processors: one would be without.
     NodesBeyondVcpus {
         /// The nodes.
@@ -251,6 +255,13 @@ impl fmt::Display for Problem {
                 "class = \"exclusive\" wants a core for each of {vcpus} virtual processors, and {cores} are named; name \
                  more, or lower vcpus"
             ),
+            Self::NotWithFirmware => f.write_str(
+                "it has no meaning for a machine that is started by firmware, which finds what it boots itself; remove it, \
+                 or remove firmware",
+            ),
+            Self::OnlyWithFirmware => {
+                f.write_str("it has no meaning without firmware; remove it, or add a line like firmware = \"ovmf\"")
+            }
             Self::NodesBeyondVcpus { nodes, vcpus } => write!(
                 f,
                 "{nodes} nodes want a virtual processor each, and vcpus is {vcpus}; use at most {vcpus}, or raise vcpus"

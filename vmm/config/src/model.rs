@@ -100,6 +100,13 @@ pub enum Cpu {
     V3,
 }
 
+/// What a machine has that is started by firmware, beside its image.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Firmware {
+    /// `firmware_vars`: a file of the archive, with which its variable store begins.
+    pub variables: Option<String>,
+}
+
 /// One `[[vm]]`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct VmConfig {
@@ -114,8 +121,10 @@ pub struct VmConfig {
     pub numa_nodes: Option<u8>,
     /// `cpu`: whether the host has what it needs is found out when the machine is built.
     pub cpu: Cpu,
-    /// `kernel`: a file of the archive.
+    /// `kernel`, or the image that is named by `firmware`: a file of the archive.
     pub kernel: String,
+    /// `firmware` instead of `kernel`.
+    pub firmware: Option<Firmware>,
     /// `boot`.
     pub boot: Boot,
     /// `initramfs`: a file of the archive.
@@ -152,6 +161,7 @@ pub(crate) struct Lines {
     pub(crate) name: u32,
     pub(crate) memory_mib: u32,
     pub(crate) kernel: u32,
+    pub(crate) firmware_vars: u32,
     pub(crate) initramfs: u32,
     pub(crate) console: u32,
     pub(crate) vcpus: u32,

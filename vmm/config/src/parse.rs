@@ -5,8 +5,8 @@
 use crate::model::Lines;
 use crate::table::{Located, Source, Table, type_name};
 use crate::{
-    Archive, Boot, Class, Config, ConfigError, Cpu, Damage, FILE_NAME, HostConfig, LogLevel, Place, Problem,
-    Restart, VmConfig,
+    Archive, Boot, Class, Config, ConfigError, Cpu, Damage, FILE_NAME, Firmware, HostConfig, LogLevel, Place,
+    Problem, Restart, VmConfig,
 };
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -20,6 +20,8 @@ const VM_FIELDS: &[&str] = &[
     "memory_mib",
     "vcpus",
     "kernel",
+    "firmware",
+    "firmware_vars",
     "boot",
     "initramfs",
     "cmdline",
@@ -221,13 +223,16 @@ fn read_vm(table: &mut Table<'_>) -> Option<VmConfig> {
     table.refuse_unknown(VM_FIELDS);
     table.require("name", "name = \"web\"");
     table.require("memory_mib", "memory_mib = 256");
-    table.require("kernel", "kernel = \"vmlinuz\"");
+    let firmware = read_firmware(table);
+    if firmware.is_none() {
+        table.require("kernel", "kernel = \"vmlinuz\"");
+    }
 
     let name = read_name(table);
     let memory = table.number("memory_mib", LEAST_MEMORY_MIB, MOST_MEMORY_MIB);
     let vcpus = table.number("vcpus", 1, MOST_VCPUS);
     let cpu = table.choice("cpu", CPUS, &[Cpu::Host, Cpu::V2, Cpu::V3]);
-    let kernel = table.text("kernel");
+    let kernel = table.text("kernel").or(firmware.map(|firmware| firmware.image));
     let boot = table.choice("boot", BOOTS, &[Boot::Linux, Boot::Pvh]);
     let initramfs = table.text("initramfs");
     let cmdline = table.any_text("cmdline");
@@ -248,6 +253,9 @@ fn read_vm(table: &mut Table<'_>) -> Option<VmConfig> {
         numa_nodes: numa_nodes.map(byte),
         cpu: cpu.unwrap_or(Cpu::Host),
         kernel: kernel.value.into(),
+        firmware: firmware.map(|firmware| Firmware {
+            variables: firmware.variables.map(|variables| variables.value.into()),
+        }),
         boot: boot.unwrap_or(Boot::Detect),
         initramfs: initramfs.map(|text| String::from(text.value)),
         cmdline: cmdline.map(|text| String::from(text.value)).unwrap_or_default(),
@@ -265,6 +273,9 @@ fn read_vm(table: &mut Table<'_>) -> Option<VmConfig> {
             name: name.line,
             memory_mib: memory.line,
             kernel: kernel.line,
+            firmware_vars: firmware
+                .and_then(|firmware| firmware.variables)
+                .map_or(table.line, |variables| variables.line),
             initramfs: initramfs.map_or(table.line, |text| text.line),
             console: console.map_or(table.line, |flag| flag.line),
             vcpus: vcpus.map_or(table.line, |number| number.line),
@@ -275,6 +286,30 @@ fn read_vm(table: &mut Table<'_>) -> Option<VmConfig> {
         table.error(nodes.line, "numa_nodes", problem);
     }
     Some(vm)
+}
+
+/// The files of a machine that is started by firmware.
+#[derive(Clone, Copy)]
+struct FirmwareFiles<'a> {
+    image: Located<&'a str>,
+    variables: Option<Located<&'a str>>,
+}
+
+/// Reads what is said of firmware, and refuses what goes with a kernel alone.
+fn read_firmware<'a>(table: &mut Table<'a>) -> Option<FirmwareFiles<'a>> {
+    const OF_KERNELS: &[&str] = &["kernel", "boot", "initramfs", "cmdline"];
+    let image = table.text("firmware");
+    let variables = table.text("firmware_vars");
+    if image.is_some() {
+        for field in OF_KERNELS {
+            if let Some(line) = table.line_of(field) {
+                table.error(line, field, Problem::NotWithFirmware);
+            }
+        }
+    } else if let Some(variables) = variables {
+        table.error(variables.line, "firmware_vars", Problem::OnlyWithFirmware);
+    }
+    Some(FirmwareFiles { image: image?, variables })
 }
 
 fn read_name<'a>(table: &mut Table<'a>) -> Option<Located<&'a str>> {

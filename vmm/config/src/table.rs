@@ -81,6 +81,11 @@ impl<'a> Table<'a> {
         }
     }
 
+    /// The line of `field`, if it is there.
+    pub(crate) fn line_of(&self, field: &str) -> Option<u32> {
+        self.field(field).map(|(_, line)| line)
+    }
+
     fn field(&self, field: &str) -> Option<(&'a Spanned<DeValue<'a>>, u32)> {
         let value = self.table.get(field)?;
         Some((value, self.source.line(&value.span())))

@@ -122,15 +122,21 @@ fn core_error(vm: &VmConfig, host: &[u32], left: usize) -> Option<ConfigError> {
     Some(error(vm, vm.line_of(field), field, problem))
 }
 
-fn file_errors(vm: &VmConfig, archive: &Archive<'_>) -> [Option<ConfigError>; 2] {
-    let kernel =
-        file_problem(&vm.kernel, archive).map(|problem| error(vm, vm.lines.kernel, "kernel", problem));
+fn file_errors(vm: &VmConfig, archive: &Archive<'_>) -> [Option<ConfigError>; 3] {
+    let field = if vm.firmware.is_some() { "firmware" } else { "kernel" };
+    let kernel = file_problem(&vm.kernel, archive).map(|problem| error(vm, vm.lines.kernel, field, problem));
+    let variables = vm
+        .firmware
+        .as_ref()
+        .and_then(|firmware| firmware.variables.as_ref())
+        .and_then(|file| file_problem(file, archive))
+        .map(|problem| error(vm, vm.lines.firmware_vars, "firmware_vars", problem));
     let initramfs = vm
         .initramfs
         .as_ref()
         .and_then(|file| file_problem(file, archive))
         .map(|problem| error(vm, vm.lines.initramfs, "initramfs", problem));
-    [kernel, initramfs]
+    [kernel, variables, initramfs]
 }
 
 fn file_problem(file: &str, archive: &Archive<'_>) -> Option<Problem> {

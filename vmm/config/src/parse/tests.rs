@@ -1,7 +1,7 @@
 //! Tests of the configuration reader: what it takes, and the words for each mistake.
 
 use crate::archive::testing::{archive, entry};
-use crate::{Archive, Boot, Class, Config, Cpu, HostResources, LogLevel, Restart};
+use crate::{Archive, Boot, Class, Config, Cpu, Firmware, HostResources, LogLevel, Restart};
 use proptest::prelude::*;
 
 fn errors(text: &str) -> Vec<String> {
@@ -289,4 +289,28 @@ proptest! {
             prop_assert!(error.to_string().starts_with("craton.toml:"));
         }
     }
+}
+
+#[test]
+fn firmware_stands_in_for_a_kernel() {
+    let vm = |fields: &str| format!("[[vm]]\nname = \"a\"\nmemory_mib = 64\nfirmware = \"ovmf\"\n{fields}\n");
+    let config = Config::parse(vm("firmware_vars = \"ovmf-vars\"").as_bytes());
+    assert_eq!(config.errors, []);
+    assert_eq!(config.vms[0].kernel, "ovmf");
+    assert_eq!(config.vms[0].firmware, Some(Firmware { variables: Some("ovmf-vars".into()) }));
+    assert_eq!(Config::parse(vm("").as_bytes()).vms[0].firmware, Some(Firmware { variables: None }));
+    for field in ["kernel = \"k\"", "boot = \"linux\"", "initramfs = \"i\"", "cmdline = \"x\""] {
+        let told = errors(&vm(field));
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].starts_with("craton.toml:5: vm \"a\": field `"), "{told:?}");
+        assert!(told[0].contains("it has no meaning for a machine that is started by firmware"), "{told:?}");
+    }
+    let told = errors("[[vm]]\nname = \"a\"\nmemory_mib = 64\nkernel = \"k\"\nfirmware_vars = \"v\"\n");
+    assert_eq!(
+        told,
+        [
+            "craton.toml:5: vm \"a\": field `firmware_vars`: it has no meaning without firmware; remove it, or add a line \
+          like firmware = \"ovmf\""
+        ]
+    );
 }
