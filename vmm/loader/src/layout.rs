@@ -109,6 +109,18 @@ impl MemoryLayout {
         ranges
     }
 
+    /// [`Self::ram`] of a machine that is started by firmware: the PC's video and firmware areas are none of it.
+    pub fn ram_around_firmware(&self) -> Vec<MemoryRange> {
+        let mut ranges = self.ram();
+        let low = MemoryRange { start: Gpa::new(0), bytes: CONVENTIONAL_END.get(), kind: MemoryKind::Usable };
+        if let Some(first) = ranges.first_mut() {
+            first.start = HIGH_MEMORY;
+            first.bytes -= HIGH_MEMORY.get();
+        }
+        ranges.insert(0, low);
+        ranges
+    }
+
     /// The map that the kernel is given.
     pub fn firmware_map(&self) -> Vec<MemoryRange> {
         let mut ranges = Vec::with_capacity(5);
