@@ -8,6 +8,8 @@ use crate::{Gpa, Port};
 
 /// First port of the power-management register blocks.
 pub const PM_BASE: Port = Port(0x600);
+/// Port of the SMI control and enable register, 4 bytes.
+pub const SMI_ENABLE: Port = Port(0x630);
 /// PM1a event block: status at +0, enable at +2.
 pub const PM1A_EVENT: Port = PM_BASE;
 /// Length of the PM1a event block, in bytes.
@@ -84,6 +86,8 @@ pub const KEYBOARD_COMMAND: Port = Port(0x64);
 pub const DIAGNOSTIC: Port = Port(0x80);
 /// Debug console: takes text, reads its own number.
 pub const DEBUG_CONSOLE: Port = Port(0xe9);
+/// Debug console of firmware: the same at another port.
+pub const FIRMWARE_DEBUG_CONSOLE: Port = Port(0x402);
 /// First port of the device that ends the machine, where a guest's definition asks for it.
 pub const DEBUG_EXIT: Port = Port(0xf4);
 /// Ports of the device that ends the machine.

@@ -17,7 +17,7 @@ mod tests;
 use arch::platform_layout::{ACPI_DISABLE, ACPI_ENABLE, PM_TIMER_HZ, SLEEP_TYPE_S5};
 use arch::{Nanos, Width};
 use bus::{IrqLine, PowerRequest};
-use spec::{CONTROL_KEPT, Events, Register, SCI_ENABLE, SLEEP_ENABLE, SLEEP_TYPE_SHIFT};
+use spec::{CONTROL_KEPT, Events, Register, SCI_ENABLE, SLEEP_ENABLE, SLEEP_TYPE_SHIFT, SMI_ENABLE_VALUE};
 
 use crate::clock::Frequency;
 use crate::lanes::{extract, insert, low_half, low_word};
@@ -143,6 +143,12 @@ impl AcpiPm {
             }
             Register::Timer => None,
         }
+    }
+
+    /// Reads the byte at `offset` of the SMI control and enable register. It says that the command port's interrupt is on,
+    /// and takes no writes: firmware then knows that system-management mode is not its own to set up.
+    pub fn read_smi_enable(&self, offset: u16) -> u8 {
+        SMI_ENABLE_VALUE.to_le_bytes().get(usize::from(offset)).copied().unwrap_or(0)
     }
 
     /// Reads the SMI command port (`offset` 0) or its status byte (`offset` 1).

@@ -35,6 +35,9 @@ pub(crate) const SLEEP_TYPE_SHIFT: u32 = 10;
 /// PM1 control: enter the sleep state; reads as zero.
 pub(crate) const SLEEP_ENABLE: u16 = 1 << 13;
 
+/// SMI control and enable, of Intel's I/O Controller Hub 9: interrupts are on (bit 0), that of the command port is (bit 5).
+pub(crate) const SMI_ENABLE_VALUE: u32 = 1 << 0 | 1 << 5;
+
 /// What a 32-bit-aligned offset in the block holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Register {

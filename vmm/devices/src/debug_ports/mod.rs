@@ -1,5 +1,5 @@
-//! Ports for people who debug: the diagnostic port 0x80, the debug console 0xE9 as Bochs has it, and the device at
-//! 0xF4 by which a test program ends its machine with a status, as QEMU's `isa-debug-exit` with `iobase=0xf4,iosize=4`.
+//! Ports for people who debug: the diagnostic port 0x80, the debug console 0xE9 as Bochs has it, the one at 0x402 to
+//! which firmware writes, and the device at 0xF4 by which a test program ends its machine with a status, as QEMU's `isa-debug-exit` with `iobase=0xf4,iosize=4`.
 //!
 //! The diagnostic port keeps the last byte, as the page register of the DMA controller that is there does. The debug
 //! console reads its own number, which is how programs find it. The exit device, where the machine has it, takes
@@ -69,7 +69,15 @@ impl DebugPorts {
         number
     }
 
-    /// Writes the debug console: the byte to show, if it is to be shown.
+    /// Reads firmware's debug console: as the other one where text is shown, so that firmware writes none in vain.
+    pub fn read_firmware_console(&self) -> u8 {
+        match self.console {
+            DebugConsole::Silent => 0xff,
+            DebugConsole::OnConsole => self.read_console(),
+        }
+    }
+
+    /// Writes a debug console: the byte to show, if it is to be shown.
     pub fn write_console(&self, byte: u8) -> Option<u8> {
         match self.console {
             DebugConsole::Silent => None,

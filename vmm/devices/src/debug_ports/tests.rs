@@ -47,3 +47,10 @@ fn without_the_exit_device_there_is_nothing() {
     let ports = DebugPorts::new(DebugExit::Absent, DebugConsole::Silent);
     assert_eq!((ports.read_exit(), ports.write_exit(0, 4, 1)), (0xff, None));
 }
+
+#[test]
+fn firmware_finds_its_console_only_where_somebody_reads_it() {
+    let read = |console| DebugPorts::new(DebugExit::Absent, console).read_firmware_console();
+    assert_eq!(read(DebugConsole::OnConsole), 0xe9);
+    assert_eq!(read(DebugConsole::Silent), 0xff);
+}

@@ -184,9 +184,12 @@ impl FirmwareMemory {
 }
 
 impl Pc {
-    /// Whether the guest has changed its variable store since the machine was made.
-    pub fn variables_changed(&self) -> bool {
-        self.firmware.as_ref().and_then(|firmware| firmware.flash.as_ref()).is_some_and(Flash::is_changed)
+    /// Where the variable store is among the read-only memory, and its length in bytes, if the guest has changed it since
+    /// the machine was made.
+    pub fn changed_variables(&self) -> Option<(Gpa, u64)> {
+        let firmware = self.firmware.as_ref()?;
+        let changed = firmware.flash.as_ref().is_some_and(Flash::is_changed);
+        changed.then(|| (Gpa::new(firmware.base()), firmware.firmware.variable_bytes))
     }
 
     /// What the windows of memory are to show.

@@ -36,12 +36,15 @@ const DIAGNOSTIC: u16 = layout::DIAGNOSTIC.0;
 const SMI_COMMAND: u16 = layout::SMI_COMMAND.0;
 const SMI_STATUS: u16 = SMI_COMMAND + 1;
 const DEBUG_CONSOLE: u16 = layout::DEBUG_CONSOLE.0;
+const FIRMWARE_DEBUG_CONSOLE: u16 = layout::FIRMWARE_DEBUG_CONSOLE.0;
 const DEBUG_EXIT: u16 = layout::DEBUG_EXIT.0;
 const DEBUG_EXIT_LAST: u16 = DEBUG_EXIT + layout::DEBUG_EXIT_PORTS - 1;
 const PM: u16 = layout::PM_BASE.0;
 const PM_LAST: u16 = PM + 0xf;
 const PM_TIMER: u16 = layout::PM_TIMER.0;
 const PM_TIMER_LAST: u16 = PM_TIMER + layout::PM_TIMER_BYTES as u16 - 1;
+const SMI_ENABLE: u16 = layout::SMI_ENABLE.0;
+const SMI_ENABLE_LAST: u16 = SMI_ENABLE + 3;
 const PCI_ADDRESS: u16 = layout::PCI_CONFIG.0;
 const PCI_DATA: u16 = PCI_ADDRESS + 4;
 const PCI_DATA_LAST: u16 = PCI_DATA + 3;
@@ -155,6 +158,8 @@ impl Pc {
             SMI_COMMAND..=SMI_STATUS => self.acpi_pm.read_command(port - SMI_COMMAND),
             DIAGNOSTIC => self.debug_ports.diagnostic(),
             DEBUG_CONSOLE => self.debug_ports.read_console(),
+            FIRMWARE_DEBUG_CONSOLE => self.debug_ports.read_firmware_console(),
+            SMI_ENABLE..=SMI_ENABLE_LAST => self.acpi_pm.read_smi_enable(port - SMI_ENABLE),
             DEBUG_EXIT..=DEBUG_EXIT_LAST => self.debug_ports.read_exit(),
             FW_CFG..=FW_CFG_LAST => self.read_fw_cfg(port),
             PCI_PORTS..=u16::MAX => self.read_pci_port(port, Width::One, now).map_or(0xff, low_byte),
@@ -200,7 +205,7 @@ impl Pc {
                 self.touched(Timer::AcpiPm);
             }
             DIAGNOSTIC => self.debug_ports.write_diagnostic(value),
-            DEBUG_CONSOLE => self.write_debug_console(value),
+            DEBUG_CONSOLE | FIRMWARE_DEBUG_CONSOLE => self.write_debug_console(value),
             DEBUG_EXIT..=DEBUG_EXIT_LAST => self.write_debug_exit(port, Width::One, u32::from(value)),
             PCI_PORTS..=u16::MAX => {
                 self.write_pci_port(port, Width::One, u32::from(value), now);
