@@ -2,7 +2,7 @@
 
 use super::machine::{Bell, HostVcpu, HostVm};
 use super::paced::Paced;
-use super::ram::{self, Filling, Progress};
+use super::ram::{self, Filling, Progress, Use};
 use super::slot::{Body, Outside, VmKey};
 use crate::boot_archive::Files;
 use crate::cores::{Core, Shared};
@@ -10,16 +10,21 @@ use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use arch::platform_layout::LOW_RAM_END;
+use arch::platform_layout::{LOW_RAM_END, SHADOW_END, SWITCHED_BASE};
 use arch::{Cr0Flags, Cr4Flags, EferFlags, Gpr, MIB, Msr, Nanos, RFlags, SegmentRegister, Tsc};
 use bus::Pipe;
 use config::{Boot, Class, Cpu, VmConfig};
 use core::num::{NonZeroU8, NonZeroU64};
 use core::sync::atomic::AtomicBool;
-use devices::{Contents, DebugConsole, DebugExit, FwCfg, MemorySizes, Pc, PcConfig, TestDevices};
-use hal::vmx::{ApicPage, GuestSpace, Vmcs, VmxCpu};
-use loader::{BootProtocol, EntryState, Image, MemoryLayout, Nodes, VmDescription};
-use memory::GuestMemory;
+use devices::{
+    Contents, DebugConsole, DebugExit, FwCfg, MemorySizes, Pc, PcConfig, TestDevices, firmware_windows,
+};
+use hal::vmx::{AddRamError, ApicPage, GuestSpace, Vmcs, VmxCpu};
+use loader::{
+    BootProtocol, EntryState, FirmwareSizes, Image, MemoryKind, MemoryLayout, MemoryRange, Nodes,
+    VmDescription,
+};
+use memory::{GuestMemory, RomOf};
 use monitor::ControlError;
 use sched::EntityId;
 use vmm::lapic::{self, Role, TimerRate};
@@ -41,6 +46,8 @@ pub(crate) struct Build {
     key: VmKey,
     ids: Box<[EntityId]>,
     memory_bytes: u64,
+    /// What starts it, if no kernel is loaded.
+    firmware: Option<FirmwareSizes>,
     cpuid: CpuidPolicy,
     stage: Stage,
 }
@@ -63,7 +70,8 @@ struct Frame {
     vm: Arc<HostVm>,
     outside: Arc<Outside>,
     cpuid: CpuidPolicy,
-    entry: EntryState,
+    msrs: MsrState,
+    state: CpuState,
     tsc_offset: u64,
     bodies: Vec<Box<Body>>,
 }
@@ -91,23 +99,28 @@ impl Build {
     pub(crate) fn begin(
         cpu: &VmxCpu,
         config: &VmConfig,
+        files: &Files,
         key: VmKey,
         ids: Box<[EntityId]>,
         promised: u64,
     ) -> Result<Self, ControlError> {
         let memory_bytes = config.memory_mib * MIB;
+        let firmware = firmware(config, files)?.map(|firmware| firmware.sizes());
+        let firmware_bytes = firmware.map_or(0, |firmware| firmware.total_bytes());
         let layout = MemoryLayout::new(memory_bytes).map_err(|error| refused(config, &error.to_string()))?;
         let cpuid = cpuid_policy(cpu, config)?;
         let free = hal::memory::frames::counters().free_bytes.saturating_sub(promised);
-        if memory_bytes.saturating_add(HOST_RESERVE_BYTES) > free {
-            return Err(ControlError::OutOfMemory { needed: memory_bytes, free });
+        let needed = memory_bytes.saturating_add(firmware_bytes);
+        if needed.saturating_add(HOST_RESERVE_BYTES) > free {
+            return Err(ControlError::OutOfMemory { needed, free });
         }
         let mut features = paging::Features::LEAVES_2M;
         features.set(paging::Features::LEAVES_1G, cpu.capabilities().ept_gib_leaves());
         let apic = if cpu.controls().apic_page { ApicPage::Present } else { ApicPage::Absent };
-        let space = GuestSpace::new(features, apic)
-            .map_err(|_| ControlError::OutOfMemory { needed: memory_bytes, free })?;
-        Ok(Self { key, ids, memory_bytes, cpuid, stage: Stage::Ram(Filling::new(space, &layout.ram())) })
+        let space =
+            GuestSpace::new(features, apic).map_err(|_| ControlError::OutOfMemory { needed, free })?;
+        let stage = Stage::Ram(Filling::new(space, &ranges(&layout, firmware)));
+        Ok(Self { key, ids, memory_bytes, firmware, cpuid, stage })
     }
 
     /// The numbers of its vCPUs.
@@ -132,6 +145,7 @@ impl Build {
         core: &mut Core,
         config: &VmConfig,
         files: &Files,
+        variables: Option<&[u8]>,
     ) -> Result<Built, ControlError> {
         let stage = core::mem::replace(&mut self.stage, Stage::Failed);
         self.stage = match stage {
@@ -139,18 +153,29 @@ impl Build {
                 let missing = filling.missing_bytes();
                 match filling.step() {
                     Ok(Progress::Going(filling)) => Stage::Ram(filling),
-                    Ok(Progress::Done(space)) => Stage::Load(space),
-                    Err(ram::OutOfMemory) => {
-                        let free = hal::memory::frames::counters().free_bytes;
-                        return Err(ControlError::OutOfMemory { needed: missing.max(arch::PAGE_SIZE), free });
+                    Ok(Progress::Done(mut space)) => {
+                        self.open_windows(&mut space)?;
+                        Stage::Load(space)
                     }
+                    Err(ram::OutOfMemory) => return Err(out_of_memory(missing)),
                 }
             }
             Stage::Load(space) => {
                 let space = Arc::new(space);
-                let memory = Paced::new(&space, core);
-                let entry = load(&memory, config, files, self.memory_bytes)?;
-                Stage::Processors(Box::new(self.frame(core, config, space, entry)))
+                let state = match firmware(config, files)? {
+                    Some(firmware) => {
+                        let rom = RomOf(Arc::clone(&space));
+                        firmware
+                            .write(&Paced::new(&rom, core), variables)
+                            .expect("there is memory for all of it");
+                        CpuState::reset()
+                    }
+                    None => {
+                        let memory = Paced::new(&space, core);
+                        cpu_state(&load(&memory, config, files, self.memory_bytes)?)
+                    }
+                };
+                Stage::Processors(Box::new(self.frame(core, config, space, state)))
             }
             Stage::Processors(mut frame) => {
                 frame.add_processor(core, self.key)?;
@@ -164,7 +189,26 @@ impl Build {
         Ok(Built::Going)
     }
 
-    fn frame(&self, core: &Core, config: &VmConfig, space: Arc<GuestSpace>, entry: EntryState) -> Frame {
+    /// Model-specific registers as the first instruction finds them.
+    fn msrs(&self) -> MsrState {
+        let registers = MsrState::new(&msr_config(&self.cpuid));
+        if self.firmware.is_some() { registers.before_firmware() } else { registers }
+    }
+
+    /// Adds what firmware is seen through.
+    fn open_windows(&self, space: &mut GuestSpace) -> Result<(), ControlError> {
+        let Some(firmware) = &self.firmware else { return Ok(()) };
+        for window in firmware_windows(firmware.image_bytes, firmware.variable_bytes) {
+            match space.add_window(window) {
+                Ok(()) => {}
+                Err(AddRamError::OutOfTables) => return Err(out_of_memory(0)),
+                Err(AddRamError::Place(error)) => panic!("windows are disjoint: {error:?}"),
+            }
+        }
+        Ok(())
+    }
+
+    fn frame(&self, core: &Core, config: &VmConfig, space: Arc<GuestSpace>, state: CpuState) -> Frame {
         let now = hal::time::now();
         let (console, serial) = Pipe::ends();
         let pc = PcConfig {
@@ -175,6 +219,12 @@ impl Build {
             debug_console: if config.debug_console { DebugConsole::OnConsole } else { DebugConsole::Silent },
             test_devices: if config.test_devices { TestDevices::Present } else { TestDevices::Absent },
             fw_cfg: Some(firmware_configuration(config, &space)),
+            firmware: self.firmware.as_ref().map(|firmware| devices::Firmware {
+                memory: Arc::<GuestSpace>::clone(&space),
+                rom: Arc::new(RomOf(Arc::clone(&space))),
+                image_bytes: firmware.image_bytes,
+                variable_bytes: firmware.variable_bytes,
+            }),
         };
         let vm = build_vm(core.shared(), &self.ids, space, pc, now);
         let exclusive = AtomicBool::new(config.class == Class::Exclusive);
@@ -182,7 +232,8 @@ impl Build {
             vm: Arc::new(vm),
             outside: Arc::new(Outside { console, exclusive }),
             cpuid: self.cpuid.clone(),
-            entry,
+            msrs: self.msrs(),
+            state,
             tsc_offset: now.0.wrapping_neg(),
             bodies: Vec::with_capacity(self.ids.len()),
         }
@@ -235,13 +286,13 @@ impl Frame {
             index,
             inbox,
             lapic: lapic_config(&cpuid, apic_id),
-            msrs: MsrState::new(&msr_config(&cpuid)),
+            msrs: self.msrs,
             xcr0_allowed: cpuid.xcr0_allowed(),
             cpuid,
             tsc_offset: self.tsc_offset,
             paravirt: paravirtual_features(cpu),
         };
-        let state = if index == 0 { cpu_state(&self.entry) } else { CpuState::reset() };
+        let state = if index == 0 { self.state.clone() } else { CpuState::reset() };
         let mut vcpu: HostVcpu = Vcpu::new(backend, config, &state);
         vcpu.backend_mut().vmcs_mut().unload(cpu);
         let (vm, outside) = (Arc::clone(&self.vm), Arc::clone(&self.outside));
@@ -261,6 +312,40 @@ impl Frame {
 fn memory_sizes(memory_bytes: u64) -> MemorySizes {
     let low = memory_bytes.min(LOW_RAM_END.get());
     MemorySizes { below_4g: low, above_4g: memory_bytes - low }
+}
+
+/// The ranges of memory of a machine, and what each becomes.
+fn ranges(layout: &MemoryLayout, firmware: Option<FirmwareSizes>) -> Vec<(MemoryRange, Use)> {
+    let Some(firmware) = firmware else {
+        return layout.ram().into_iter().map(|range| (range, Use::Ram)).collect();
+    };
+    let range = |start, bytes| MemoryRange { start, bytes, kind: MemoryKind::Reserved };
+    let mut ranges: Vec<_> =
+        layout.ram_around_firmware().into_iter().map(|range| (range, Use::Ram)).collect();
+    ranges.push((range(SWITCHED_BASE, SHADOW_END - SWITCHED_BASE), Use::SwitchedRam));
+    ranges.push((range(firmware.base(), firmware.total_bytes()), Use::Rom));
+    ranges
+}
+
+/// The files of a machine that is started by firmware.
+fn firmware<'a>(config: &'a VmConfig, files: &Files) -> Result<Option<loader::Firmware<'a>>, ControlError> {
+    let Some(firmware) = &config.firmware else { return Ok(None) };
+    let file = |name: &str| match files.get(name) {
+        Some(bytes) => Ok(bytes),
+        None => Err(refused(config, &alloc::format!("`{name}` is not in the boot archive"))),
+    };
+    let image = Image { name: &config.kernel, bytes: file(&config.kernel)? };
+    let variables = match &firmware.variables {
+        Some(name) => Some(Image { name, bytes: file(name)? }),
+        None => None,
+    };
+    loader::Firmware::new(image, variables).map(Some).map_err(|error| refused(config, &error.to_string()))
+}
+
+/// Memory for `missing` bytes, or for tables, is not there.
+fn out_of_memory(missing: u64) -> ControlError {
+    let free = hal::memory::frames::counters().free_bytes;
+    ControlError::OutOfMemory { needed: missing.max(arch::PAGE_SIZE), free }
 }
 
 fn load(

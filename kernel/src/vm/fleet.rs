@@ -144,7 +144,7 @@ impl Fleet {
         })?;
         let key = VmKey(self.next_key);
         self.next_key += 1;
-        let build = Build::begin(self.core.cpu(), config, key, ids.clone(), promised);
+        let build = Build::begin(self.core.cpu(), config, &self.files, key, ids.clone(), promised);
         if build.is_err() {
             self.numbers.give(&ids);
         }
@@ -166,7 +166,7 @@ impl Fleet {
         let Phase::Starting(build) = &mut guest.phase else { return false };
         let ids: Box<[EntityId]> = build.ids().into();
         core.step_aside();
-        let result = match build.step(core, &guest.config, files) {
+        let result = match build.step(core, &guest.config, files, guest.variables.as_deref()) {
             Ok(Built::Going) => return true,
             Ok(Built::Done { ids, bodies }) => {
                 let spec = scheduling::spec(&guest.config);
@@ -285,6 +285,9 @@ impl Fleet {
         machine.park(core);
         let name = guest.config.name.clone();
         report::ended(&name, &machine, vcpu, reason, core);
+        if let Some(variables) = machine.changed_variables() {
+            guest.variables = Some(variables);
+        }
         let ids = machine.ids.clone();
         let times: Vec<_> = ids.iter().map(|id| times::of(core.shared(), *id)).collect();
         let stats = machine.take_apart(core);

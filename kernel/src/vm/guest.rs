@@ -38,6 +38,8 @@ pub(crate) struct Guest {
     pub(crate) phase: Phase,
     /// Why it is in its phase, for the operator.
     pub(crate) detail: String,
+    /// The variable store of its firmware as the last run left it, if a run has changed it.
+    pub(crate) variables: Option<Vec<u8>>,
     /// Counters of the last run by vCPU, kept after it ended.
     pub(crate) last_run: Vec<LastRun>,
     pub(crate) started_at: Tsc,
@@ -61,6 +63,7 @@ impl Guest {
             config,
             phase: Phase::Off,
             detail: String::new(),
+            variables: None,
             last_run: Vec::new(),
             started_at: Tsc(0),
             restarts: 0,

@@ -8,6 +8,7 @@ use arch::Tsc;
 use core::sync::atomic::Ordering;
 use devices::Pc;
 use hal::vmx::{GuestSpace, Vmcs};
+use memory::{GuestMemory, HasRom};
 use monitor::ControlError;
 use sched::{EntityId, Spec};
 use vmm::{Host, Stats, Vcpu, Vm};
@@ -128,6 +129,14 @@ impl Machine {
     /// Calls `look` with vCPU number `vcpu` while it is out of its guest.
     pub(crate) fn one<R>(&self, vcpu: usize, look: impl FnOnce(&mut Body) -> R) -> Option<R> {
         self.shared.slot(*self.ids.get(vcpu)?).look(self.shared, look)
+    }
+
+    /// The variable store of its firmware, if the guest has changed it. The vCPUs are parked.
+    pub(super) fn changed_variables(&self) -> Option<alloc::vec::Vec<u8>> {
+        let (base, bytes) = self.vm.platform().changed_variables()?;
+        let mut variables = alloc::vec![0; usize::try_from(bytes).ok()?];
+        self.vm.memory.rom().read(base, &mut variables).ok()?;
+        Some(variables)
     }
 
     /// Guest memory in bytes.

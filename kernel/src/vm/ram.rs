@@ -1,4 +1,4 @@
-//! Guest RAM: taken in the largest blocks that fit, so that EPT maps it with the largest leaves; zeroed in small steps,
+//! Guest memory: taken in the largest blocks that fit, so that EPT maps it with the largest leaves; zeroed in small steps,
 //! so that whoever else uses the core does not wait for it.
 
 use super::paced::STRETCH_US;
@@ -28,20 +28,32 @@ fn largest(at: Gpa, rest: u64) -> Order {
         .unwrap_or(Order::SMALL)
 }
 
-/// A block on its way to be RAM.
+/// What a range of addresses becomes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Use {
+    /// RAM.
+    Ram,
+    /// RAM beneath windows.
+    SwitchedRam,
+    /// Read-only memory behind windows.
+    Rom,
+}
+
+/// A block on its way to be a guest's.
 #[derive(Debug)]
 struct Unfinished {
     at: Gpa,
+    becomes: Use,
     block: FrameBlock,
     zeroed: u64,
 }
 
-/// An address space that is being given its RAM.
+/// An address space that is being given its memory.
 #[derive(Debug)]
 pub(crate) struct Filling {
     space: GuestSpace,
     /// What is left to be filled, the next last. Bounds are page-aligned.
-    ranges: alloc::vec::Vec<MemoryRange>,
+    ranges: alloc::vec::Vec<(MemoryRange, Use)>,
     block: Option<Unfinished>,
 }
 
@@ -50,19 +62,19 @@ pub(crate) struct Filling {
 pub(crate) enum Progress {
     /// More is to do.
     Going(Filling),
-    /// All ranges are RAM.
+    /// All ranges have their memory.
     Done(GuestSpace),
 }
 
 impl Filling {
-    /// Will make `ranges` RAM of `space`, zeroed.
-    pub(crate) fn new(space: GuestSpace, ranges: &[MemoryRange]) -> Self {
+    /// Will give `ranges` memory of `space`, zeroed.
+    pub(crate) fn new(space: GuestSpace, ranges: &[(MemoryRange, Use)]) -> Self {
         Self { space, ranges: ranges.iter().rev().copied().collect(), block: None }
     }
 
     /// Bytes that are still to be taken from the host.
     pub(crate) fn missing_bytes(&self) -> u64 {
-        self.ranges.iter().map(|range| range.bytes).sum()
+        self.ranges.iter().map(|(range, _)| range.bytes).sum()
     }
 
     /// Takes and zeroes the next piece, for as long as guests wait for such work.
@@ -90,29 +102,35 @@ impl Filling {
             self.block = Some(unfinished);
             return Ok(Progress::Going(self));
         }
-        match self.space.add_ram(unfinished.at, unfinished.block) {
+        let Unfinished { at, becomes, block, .. } = unfinished;
+        let added = match becomes {
+            Use::Ram => self.space.add_ram(at, block),
+            Use::SwitchedRam => self.space.add_switched_ram(at, block).map_err(AddRamError::Place),
+            Use::Rom => self.space.add_rom(at, block).map_err(AddRamError::Place),
+        };
+        match added {
             Ok(()) => Ok(Progress::Going(self)),
             Err(AddRamError::OutOfTables) => Err(OutOfMemory),
-            Err(AddRamError::Place(error)) => panic!("guest RAM ranges are disjoint: {error:?}"),
+            Err(AddRamError::Place(error)) => panic!("guest memory ranges are disjoint: {error:?}"),
         }
     }
 
     /// The next block: as large as fits, or, where the host's memory is in pieces, the largest smaller one.
     fn take_block(&mut self) -> Result<Option<Unfinished>, OutOfMemory> {
-        let Some(range) = self.ranges.last_mut() else { return Ok(None) };
+        let Some((range, becomes)) = self.ranges.last_mut() else { return Ok(None) };
         let wanted = largest(range.start, range.bytes);
         let block = Order::all()
             .rev()
             .filter(|order| *order <= wanted)
             .find_map(|order| FrameBlock::uninitialized(order).ok())
             .ok_or(OutOfMemory)?;
-        let at = range.start;
+        let (at, becomes) = (range.start, *becomes);
         range.start = at + block.size_bytes();
         range.bytes -= block.size_bytes();
         if range.bytes == 0 {
             self.ranges.pop();
         }
-        Ok(Some(Unfinished { at, block, zeroed: 0 }))
+        Ok(Some(Unfinished { at, becomes, block, zeroed: 0 }))
     }
 }
 
