@@ -2,6 +2,7 @@
 
 pub(crate) mod cpio;
 pub(crate) mod exec;
+mod firmware;
 mod initramfs;
 mod linux;
 
@@ -48,13 +49,16 @@ pub(crate) fn ours(name: &str) -> Result<Vec<u8>> {
         "vmlinuz" => linux::compressed(),
         "vmlinux" => linux::uncompressed(),
         "initramfs.cpio" => initramfs::build(),
+        "seabios" => firmware::seabios(),
+        "ovmf" => firmware::ovmf(),
+        "ovmf-vars" => firmware::ovmf_variables(),
         "testkit" => {
             let program = kernel::build_package("testkit")?;
             Ok(std::fs::read(program)?)
         }
         other => bail!(
             "there is no file {other} beside the configuration, and it is none of ours \
-             (vmlinuz, vmlinux, initramfs.cpio, testkit)"
+             (vmlinuz, vmlinux, initramfs.cpio, testkit, seabios, ovmf, ovmf-vars)"
         ),
     }
 }
@@ -64,7 +68,7 @@ fn image_names(text: &str) -> Result<Vec<String>> {
     let table: toml::Table = text.parse()?;
     let mut names = Vec::new();
     for vm in table.get("vm").and_then(toml::Value::as_array).into_iter().flatten() {
-        for key in ["kernel", "initramfs"] {
+        for key in ["kernel", "initramfs", "firmware", "firmware_vars"] {
             if let Some(name) = vm.get(key).and_then(toml::Value::as_str)
                 && !names.iter().any(|known| known == name)
             {

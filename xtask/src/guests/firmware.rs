@@ -1,0 +1,26 @@
+//! Debian's firmware for virtual machines, unmodified.
+
+use anyhow::{Context, Result};
+
+use crate::setup::debian;
+
+/// SeaBIOS, a BIOS.
+pub(super) fn seabios() -> Result<Vec<u8>> {
+    file("seabios", "usr/share/seabios/bios-256k.bin")
+}
+
+/// OVMF, a UEFI without system-management mode: its code.
+pub(super) fn ovmf() -> Result<Vec<u8>> {
+    file("ovmf", "usr/share/OVMF/OVMF_CODE_4M.fd")
+}
+
+/// What goes with it: an empty variable store.
+pub(super) fn ovmf_variables() -> Result<Vec<u8>> {
+    file("ovmf", "usr/share/OVMF/OVMF_VARS_4M.fd")
+}
+
+/// The file at `path` of package `name`.
+fn file(name: &str, path: &str) -> Result<Vec<u8>> {
+    let path = debian::unpacked(name)?.join(path);
+    std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))
+}
