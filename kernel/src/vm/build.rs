@@ -292,7 +292,7 @@ impl Frame {
             tsc_offset: self.tsc_offset,
             paravirt: paravirtual_features(cpu),
         };
-        let state = if index == 0 { self.state.clone() } else { CpuState::reset() };
+        let state = if index == 0 { self.state } else { CpuState::reset() };
         let mut vcpu: HostVcpu = Vcpu::new(backend, config, &state);
         vcpu.backend_mut().vmcs_mut().unload(cpu);
         let (vm, outside) = (Arc::clone(&self.vm), Arc::clone(&self.outside));
