@@ -37,6 +37,8 @@ targets! {
     archive "archive" INPUTS;
     config "config" INPUTS;
     emulate "emulate" INPUTS;
+    firmware "firmware" INPUTS;
+    flash "flash" INPUTS;
     fw_cfg "fw-cfg" INPUTS;
     hpet "hpet" INPUTS;
     i8042 "i8042" INPUTS;

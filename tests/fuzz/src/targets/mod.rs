@@ -3,6 +3,7 @@
 mod acpi_pm;
 mod config;
 mod emulate;
+mod firmware;
 mod flash;
 mod fw_cfg;
 mod hpet;
@@ -38,6 +39,7 @@ pub static ALL: &[Target] = &[
     Target { name: "config", about: "craton.toml", run: config::text },
     Target { name: "archive", about: "the boot archive and the configuration in it", run: config::archive },
     Target { name: "emulate", about: "instruction emulation", run: emulate::run },
+    Target { name: "firmware", about: "firmware images", run: firmware::image },
     Target { name: "flash", about: "flash chip", run: subject::play::<flash::Subject> },
     Target { name: "fw-cfg", about: "firmware configuration device", run: subject::play::<fw_cfg::Subject> },
     Target { name: "hpet", about: "high-precision event timer", run: subject::play::<hpet::Subject> },
