@@ -60,6 +60,21 @@ pub(super) const CASES: &[Case] = cases! {
         let text = format!("{GOOD}\n{}", GOOD.replace("console = true\n", ""));
         complains(lab, "one-name", &archive(&text, &["testkit"])?, &["has this name; choose another"])
     };
+    truncated_firmware: |lab| {
+        let mut image = guests::ours("ovmf")?;
+        image.truncate(2 << 20);
+        firmware(lab, "truncated-firmware", image, "is cut short: it has 2097152 bytes")
+    };
+    oversized_firmware: |lab| {
+        firmware(lab, "oversized-firmware", vec![0x90; 20 << 20], "there is room for 16777216 below 4 GiB")
+    };
+    empty_firmware: |lab| firmware(lab, "empty-firmware", Vec::new(), "is empty");
+    odd_variables: |lab| {
+        let fields = "memory_mib = 16\nfirmware = \"seabios\"\nfirmware_vars = \"wrong\"";
+        let mut archive = two(fields, &["seabios"])?;
+        archive.add("wrong", vec![0xff; 5000]);
+        complains(lab, "odd-variables", &archive, &["`wrong`", "no multiple of 4 KiB"])
+    };
     file_cut_short_on_disk: cut_short;
     triple_fault: |lab| misbehaves(lab, "triple-fault", &["bad stopped: "]);
     unmapped_jump: |lab| misbehaves(lab, "unmapped-jump", &[]);
@@ -80,6 +95,12 @@ fn two(fields: &str, images: &[&str]) -> Result<Archive> {
 fn image(lab: &Lab, name: &str, kernel: Vec<u8>, error: &str) -> Result<()> {
     let mut archive = two("memory_mib = 64\nkernel = \"wrong\"", &[])?;
     archive.add("wrong", kernel);
+    complains(lab, name, &archive, &["`wrong`", error])
+}
+
+fn firmware(lab: &Lab, name: &str, content: Vec<u8>, error: &str) -> Result<()> {
+    let mut archive = two("memory_mib = 16\nfirmware = \"wrong\"", &[])?;
+    archive.add("wrong", content);
     complains(lab, name, &archive, &["`wrong`", error])
 }
 

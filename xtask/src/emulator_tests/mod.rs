@@ -1,6 +1,7 @@
 //! Tests that boot the image in an emulator and look at what it prints.
 
 mod bad_input;
+mod firmware;
 mod harness;
 mod hostile;
 mod isolation;
@@ -42,6 +43,7 @@ fn all() -> Vec<Case> {
         variants::CASES,
         monitor::CASES,
         lifecycle::CASES,
+        firmware::CASES,
         testkit::CASES,
         bad_input::CASES,
         hostile::CASES,
