@@ -17,7 +17,8 @@ use config::{Boot, Class, Cpu, VmConfig};
 use core::num::{NonZeroU8, NonZeroU64};
 use core::sync::atomic::AtomicBool;
 use devices::{
-    Contents, DebugConsole, DebugExit, FwCfg, MemorySizes, Pc, PcConfig, TestDevices, firmware_windows,
+    Contents, DebugConsole, DebugExit, FwCfg, MemorySizes, Pc, PcConfig, Screen, TestDevices,
+    firmware_windows,
 };
 use hal::vmx::{AddRamError, ApicPage, GuestSpace, Vmcs, VmxCpu};
 use loader::{
@@ -218,6 +219,7 @@ impl Build {
             debug_exit: if config.debug_exit { DebugExit::Present } else { DebugExit::Absent },
             debug_console: if config.debug_console { DebugConsole::OnConsole } else { DebugConsole::Silent },
             test_devices: if config.test_devices { TestDevices::Present } else { TestDevices::Absent },
+            screen: Screen::Absent,
             fw_cfg: Some(firmware_configuration(config, &space)),
             firmware: self.firmware.as_ref().map(|firmware| devices::Firmware {
                 memory: Arc::<GuestSpace>::clone(&space),

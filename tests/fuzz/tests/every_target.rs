@@ -53,4 +53,5 @@ targets! {
     reset_control "reset-control" INPUTS;
     rtc "rtc" INPUTS;
     uart "uart" INPUTS;
+    vga "vga" 300;
 }

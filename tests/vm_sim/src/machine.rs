@@ -6,7 +6,7 @@ use arch::{
 };
 use bus::{Pipe, PipeEnd, Platform};
 use core::num::NonZeroU64;
-use devices::{DebugConsole, DebugExit, MemorySizes, Pc, PcConfig, PcState, TestDevices};
+use devices::{DebugConsole, DebugExit, MemorySizes, Pc, PcConfig, PcState, Screen, TestDevices};
 use memory::{GuestMemory, MemoryMap, VecBlock};
 use std::sync::{Arc, Mutex};
 use vmm::lapic::{self, LocalApic, Role, TimerRate};
@@ -147,6 +147,7 @@ impl Machine {
             debug_exit: DebugExit::Present,
             debug_console: DebugConsole::OnConsole,
             test_devices: TestDevices::Present,
+            screen: Screen::Absent,
             fw_cfg: None,
             firmware: None,
         });

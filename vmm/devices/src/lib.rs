@@ -28,6 +28,7 @@ mod reset_control;
 mod rtc;
 mod scratch;
 mod uart;
+mod vga;
 
 /// Where the devices are; shared with the builder of the firmware tables.
 pub use arch::platform_layout as layout;
@@ -39,7 +40,7 @@ pub use fw_cfg::{Contents, DmaMemory, FileRefused, FwCfg, FwCfgState, Item};
 pub use hpet::{Hpet, HpetLines, HpetState};
 pub use i8042::{I8042, I8042Port, I8042State};
 pub use ioapic::{IoApic, IoApicState};
-pub use pc::{Firmware, Pc, PcConfig, PcState, TestDevices, firmware_windows};
+pub use pc::{Firmware, Pc, PcConfig, PcState, Screen, TestDevices, firmware_windows};
 pub use pci::{
     Bar, BarKind, ConfigSpace, ConfigSpaceState, Delivery, Endpoint, EndpointState, Function,
     FunctionAddress, FunctionLayout, FunctionState, Identity, InterruptPin, MsiState, MsixLayout, MsixState,
@@ -52,3 +53,4 @@ pub use reset_control::{ResetControl, ResetControlState, Trigger};
 pub use rtc::{MemorySizes, Rtc, RtcState};
 pub use scratch::{Scratch, ScratchState};
 pub use uart::{Uart, UartState};
+pub use vga::{TextScreen, VIDEO_MEMORY_BYTES, Vga, VgaState, VideoMemory, View};

@@ -19,6 +19,7 @@ mod pit;
 mod reset_control;
 mod rtc;
 mod uart;
+mod vga;
 
 use crate::{Bytes, Seen, subject};
 
@@ -63,6 +64,7 @@ pub static ALL: &[Target] = &[
     Target { name: "reset-control", about: "reset ports", run: subject::play::<reset_control::Subject> },
     Target { name: "rtc", about: "real-time clock and CMOS memory", run: subject::play::<rtc::Subject> },
     Target { name: "uart", about: "serial port", run: subject::play::<uart::Subject> },
+    Target { name: "vga", about: "video adapter and its pictures", run: subject::play::<vga::Subject> },
 ];
 
 /// The target with `name`.

@@ -5,7 +5,7 @@ use crate::Bytes;
 use crate::subject::{self, digest};
 use arch::{Gpa, Nanos, Port, Vector};
 use bus::{Pipe, PipeEnd, Platform, PowerRequest};
-use devices::{DebugConsole, DebugExit, MemorySizes, Pc, PcConfig, PcState, TestDevices};
+use devices::{DebugConsole, DebugExit, MemorySizes, Pc, PcConfig, PcState, Screen, TestDevices};
 
 /// First ports, and how many from there on are worth a look.
 const PORTS: [(u16, u16); 17] = [
@@ -65,6 +65,7 @@ impl subject::Subject for Subject {
             wall_clock_unix_s: 1_795_210_162,
             memory: MemorySizes { below_4g: 256 << 20, above_4g: 1 << 30 },
             test_devices: TestDevices::Present,
+            screen: Screen::Absent,
             // What it copies to is not part of this state; it has a target of its own.
             fw_cfg: None,
             firmware: None,

@@ -5,6 +5,7 @@ use arch::platform_layout as layout;
 use arch::{Gpa, Nanos, Width};
 
 use super::Pc;
+use crate::vga;
 
 const IOAPIC: u64 = layout::IOAPIC_BASE.get();
 const IOAPIC_LAST: u64 = IOAPIC + layout::IOAPIC_BYTES - 1;
@@ -23,6 +24,7 @@ impl Pc {
                 Some(scratch) => scratch.read(address - SCRATCH, width),
                 None => width.mask(),
             },
+            vga::MEMORY_FIRST..=vga::MEMORY_LAST => self.read_legacy_video(address, width),
             _ => self.read_elsewhere(Gpa::new(address), width, now),
         }
     }
@@ -40,6 +42,7 @@ impl Pc {
                     scratch.write(address - SCRATCH, width, value);
                 }
             }
+            vga::MEMORY_FIRST..=vga::MEMORY_LAST => self.write_legacy_video(address, width, value),
             _ => self.write_elsewhere(Gpa::new(address), width, value, now),
         }
     }

@@ -12,6 +12,7 @@ mod hpet;
 mod mmio;
 mod pci_bus;
 mod ports;
+mod screen;
 #[cfg(test)]
 mod tests;
 
@@ -40,6 +41,8 @@ use crate::reset_control::{ResetControl, ResetControlState};
 use crate::rtc::{MemorySizes, Rtc, RtcState};
 use crate::scratch::{Scratch, ScratchState};
 use crate::uart::{Uart, UartState};
+use crate::vga::VideoMemory;
+use alloc::sync::Arc;
 
 /// What a PC is made from.
 #[derive(Debug)]
@@ -56,10 +59,26 @@ pub struct PcConfig {
     pub debug_console: DebugConsole,
     /// Whether there are functions for test programs.
     pub test_devices: TestDevices,
+    /// The screen.
+    pub screen: Screen,
     /// The firmware configuration device, if there is one.
     pub fw_cfg: Option<FwCfg>,
     /// Firmware that starts the machine; without it a kernel is loaded.
     pub firmware: Option<Firmware>,
+}
+
+/// What a machine shows pictures on.
+#[derive(Debug)]
+pub enum Screen {
+    /// Nothing.
+    Absent,
+    /// A VGA.
+    Vga {
+        /// Its memory.
+        memory: VideoMemory,
+        /// Its BIOS.
+        rom: Option<Arc<[u8]>>,
+    },
 }
 
 /// Whether a machine has the devices that exist for test programs.
@@ -159,7 +178,7 @@ impl Pc {
             hpet: Hpet::new(hpet::lines(&lines)),
             i8042: I8042::new(lines.line(KEYBOARD_IRQ), lines.line(AUXILIARY_IRQ)),
             debug_ports: DebugPorts::new(config.debug_exit, config.debug_console),
-            pci: pci_bus::bus(&lines, config.test_devices, started_by),
+            pci: pci_bus::bus(&lines, config.test_devices, config.screen, started_by),
             fw_cfg: config.fw_cfg,
             firmware: config.firmware.map(FirmwareMemory::new),
             scratch,

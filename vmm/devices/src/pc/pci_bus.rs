@@ -1,8 +1,9 @@
 //! How the PCI bus is connected: its interrupt lines, its messages, and the accesses that nothing else takes.
 
-use super::{Pc, TestDevices, Timer};
+use super::{Pc, Screen, TestDevices, Timer};
 use crate::lanes::{low_byte, low_half};
 use crate::pci::{Endpoint, Function, PciHost, StartedBy, TestFunction};
+use crate::vga::Vga;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use arch::platform_layout::PIRQ_GSI;
@@ -10,11 +11,22 @@ use arch::{Gpa, Nanos, Width};
 use bus::{Attention, IrqBank};
 
 /// The bus, on lines [`PIRQ_GSI`] and up of `lines`.
-pub(super) fn bus(lines: &IrqBank, test_devices: TestDevices, started_by: StartedBy) -> PciHost {
+pub(super) fn bus(
+    lines: &IrqBank,
+    test_devices: TestDevices,
+    screen: Screen,
+    started_by: StartedBy,
+) -> PciHost {
     let mut endpoints = Vec::new();
     match test_devices {
         TestDevices::Present => endpoints.push(Endpoint::Test(Box::new(Function::new(TestFunction::new())))),
         TestDevices::Absent => {}
+    }
+    match screen {
+        Screen::Absent => {}
+        Screen::Vga { memory, rom } => {
+            endpoints.push(Endpoint::Vga(Box::new(Function::new(Vga::new(memory, rom)))));
+        }
     }
     PciHost::new([0, 1, 2, 3, 4, 5, 6, 7].map(|pirq| lines.line(PIRQ_GSI + pirq)), endpoints, started_by)
 }

@@ -10,9 +10,10 @@ use arch::{Nanos, Width};
 
 use super::{Pc, Timer};
 use crate::i8042::I8042Port;
-use crate::lanes::{low_byte, port_mask};
+use crate::lanes::{low_byte, low_half, port_mask};
 use crate::pic::Chip;
 use crate::reset_control::Trigger;
+use crate::vga;
 
 const COM1: u16 = layout::COM1.0;
 const COM1_LAST: u16 = COM1 + 7;
@@ -83,6 +84,9 @@ impl Pc {
         {
             return value;
         }
+        if width == Width::Two && matches!(port, vga::DISPI_INDEX | vga::DISPI_DATA) {
+            return self.read_dispi(port);
+        }
         if within_register(port, width) {
             match port {
                 PCI_ADDRESS if width == Width::Four => return self.pci.read_address(),
@@ -103,6 +107,9 @@ impl Pc {
     fn write_wide(&mut self, port: u16, width: Width, value: u32, now: Nanos) {
         if port >= PCI_PORTS && self.write_pci_port(port, width, value, now) {
             return;
+        }
+        if width == Width::Two && matches!(port, vga::DISPI_INDEX | vga::DISPI_DATA) {
+            return self.write_dispi(port, low_half(value));
         }
         if within_register(port, width) {
             match port {
@@ -162,6 +169,7 @@ impl Pc {
             SMI_ENABLE..=SMI_ENABLE_LAST => self.acpi_pm.read_smi_enable(port - SMI_ENABLE),
             DEBUG_EXIT..=DEBUG_EXIT_LAST => self.debug_ports.read_exit(),
             FW_CFG..=FW_CFG_LAST => self.read_fw_cfg(port),
+            vga::PORTS_FIRST..=vga::PORTS_LAST => self.read_vga_port(port, now),
             PCI_PORTS..=u16::MAX => self.read_pci_port(port, Width::One, now).map_or(0xff, low_byte),
             _ => 0xff,
         }
@@ -207,6 +215,7 @@ impl Pc {
             DIAGNOSTIC => self.debug_ports.write_diagnostic(value),
             DEBUG_CONSOLE | FIRMWARE_DEBUG_CONSOLE => self.write_debug_console(value),
             DEBUG_EXIT..=DEBUG_EXIT_LAST => self.write_debug_exit(port, Width::One, u32::from(value)),
+            vga::PORTS_FIRST..=vga::PORTS_LAST => self.write_vga_port(port, value),
             PCI_PORTS..=u16::MAX => {
                 self.write_pci_port(port, Width::One, u32::from(value), now);
             }

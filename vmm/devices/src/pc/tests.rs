@@ -39,6 +39,7 @@ fn pc_with(test_devices: TestDevices) -> (Pc, PipeEnd) {
         memory: MEMORY,
         debug_exit: DebugExit::Present,
         test_devices,
+        screen: Screen::Absent,
         fw_cfg,
         debug_console: DebugConsole::OnConsole,
         firmware: None,

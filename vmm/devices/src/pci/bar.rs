@@ -6,7 +6,7 @@
 //! [`PCI_PORTS`] are the legacy devices', and no function decodes them.
 
 use super::config_space::ConfigSpace;
-use super::spec::{BAR0, COMMAND, IO_ENABLE, MEMORY_ENABLE};
+use super::spec::{BAR0, COMMAND, IO_ENABLE, MEMORY_ENABLE, ROM_ADDRESS, ROM_ENABLE};
 use arch::platform_layout::PCI_PORTS;
 
 /// Base address registers of a type 0 header.
@@ -19,6 +19,8 @@ pub enum BarKind {
     Io,
     /// Memory below 4 GiB, not prefetchable.
     Memory32,
+    /// Memory below 4 GiB, prefetchable.
+    Prefetchable32,
     /// Memory anywhere, prefetchable; takes this register and the next.
     Prefetchable64,
 }
@@ -54,6 +56,7 @@ impl Bar {
         let flags = match self.kind {
             BarKind::Io => Self::IO,
             BarKind::Memory32 => 0,
+            BarKind::Prefetchable32 => Self::PREFETCHABLE,
             BarKind::Prefetchable64 => Self::ANYWHERE | Self::PREFETCHABLE,
         };
         space.define(self.register(), flags, low);
@@ -65,7 +68,7 @@ impl Bar {
     pub(crate) const fn space(self) -> Space {
         match self.kind {
             BarKind::Io => Space::Io,
-            BarKind::Memory32 | BarKind::Prefetchable64 => Space::Memory,
+            BarKind::Memory32 | BarKind::Prefetchable32 | BarKind::Prefetchable64 => Space::Memory,
         }
     }
 
@@ -76,7 +79,7 @@ impl Bar {
         let low = u64::from(space.get(self.register())) & !(self.bytes - 1);
         let (enabled, start, end) = match self.kind {
             BarKind::Io => (command & IO_ENABLE, low, 0xffff),
-            BarKind::Memory32 => (command & MEMORY_ENABLE, low, 0xffff_ffff),
+            BarKind::Memory32 | BarKind::Prefetchable32 => (command & MEMORY_ENABLE, low, 0xffff_ffff),
             BarKind::Prefetchable64 => {
                 (command & MEMORY_ENABLE, low | u64::from(space.get(self.register() + 4)) << 32, u64::MAX)
             }
@@ -91,6 +94,32 @@ impl Bar {
     const fn register(self) -> u16 {
         BAR0 + 4 * self.index as u16
     }
+}
+
+/// The expansion ROM's base address register, which counts as the one behind the others.
+pub(crate) const ROM: u8 = BARS;
+/// The least that it decodes, in bytes.
+const LEAST_ROM: u64 = 2048;
+
+/// What the expansion ROM's register decodes for a ROM of `bytes`.
+const fn rom_size(bytes: u64) -> u64 {
+    let size = bytes.next_power_of_two();
+    if size < LEAST_ROM { LEAST_ROM } else { size }
+}
+
+/// Defines the expansion ROM's register in `space`. PCI Local Bus Specification 3.0, "Expansion ROM Base Address
+/// Register".
+pub(crate) fn define_rom(space: &mut ConfigSpace, bytes: u64) {
+    let [address_bits, _] = words(!(rom_size(bytes) - 1));
+    space.define(ROM_ADDRESS, 0, address_bits | ROM_ENABLE);
+}
+
+/// The first and last address of a ROM of `bytes`, `None` if it is not decoded.
+pub(crate) fn rom_range(space: &ConfigSpace, bytes: u64) -> Option<(u64, u64)> {
+    let register = space.get(ROM_ADDRESS);
+    let start = u64::from(register) & !(rom_size(bytes) - 1);
+    let enabled = register & ROM_ENABLE != 0 && space.get(COMMAND) & MEMORY_ENABLE != 0;
+    enabled.then_some((start, start + (rom_size(bytes) - 1)))
 }
 
 /// The halves of `value`, low first.

@@ -5,13 +5,13 @@
 //! reach the device with an offset; those to the MSI-X table do not reach it at all. The device asks for interrupts
 //! through [`Signals`], however software has set them up.
 
-use super::bar::{BARS, Bar};
+use super::bar::{self, BARS, Bar, Space};
 use super::config_space::{ConfigSpace, ConfigSpaceState};
 use super::msi::{Msi, MsiState};
 use super::msix::{Msix, MsixLayout, MsixState};
 use super::spec::{
     BAR0, CAPABILITY_EXPRESS, COMMAND, EXPRESS_DEVICE_CAPABILITIES, EXPRESS_DEVICE_CONTROL_KEPT,
-    EXPRESS_VERSION_AND_TYPE, EXPRESS_WORDS, INTERRUPT_STATUS, INTX_DISABLE, Identity,
+    EXPRESS_VERSION_AND_TYPE, EXPRESS_WORDS, INTERRUPT_STATUS, INTX_DISABLE, Identity, ROM_ADDRESS,
 };
 use super::windows::Windows;
 use arch::{Nanos, Width};
@@ -71,6 +71,11 @@ pub trait PciDevice {
 
     /// What it has. Always the same.
     fn layout(&self) -> FunctionLayout;
+
+    /// Its expansion ROM. Always the same.
+    fn rom(&self) -> Option<&[u8]> {
+        None
+    }
 
     /// A read of `width` at `offset` in the range of base address register `bar`.
     fn read(&mut self, bar: u8, offset: u64, width: Width, now: Nanos, signals: &mut Signals<'_>) -> u64;
@@ -210,6 +215,9 @@ impl<D: PciDevice> Function<D> {
         for bar in layout.bars {
             bar.define(&mut space);
         }
+        if let Some(rom) = device.rom() {
+            bar::define_rom(&mut space, rom.len() as u64);
+        }
         if let Some(pin) = layout.pin {
             space.define_interrupt_pin(pin as u8);
         }
@@ -247,6 +255,16 @@ impl<D: PciDevice> Function<D> {
         self.device.restore(&state.device);
     }
 
+    /// The device.
+    pub(crate) const fn inner(&self) -> &D {
+        &self.device
+    }
+
+    /// The device, to change.
+    pub(crate) const fn inner_mut(&mut self) -> &mut D {
+        &mut self.device
+    }
+
     /// The device, and its way to interrupt.
     fn device(&mut self) -> (&mut D, Signals<'_>) {
         (&mut self.device, Signals { space: &self.space, interrupts: &mut self.interrupts })
@@ -269,10 +287,16 @@ impl<D: PciDevice> PciFunction for Function<D> {
             msix.written(&self.space);
         }
         const BARS_END: u16 = BAR0 + 4 * BARS as u16;
-        if offset == COMMAND || (BAR0..BARS_END).contains(&offset) { Moved::Windows } else { Moved::Nothing }
+        match offset {
+            COMMAND | BAR0..BARS_END | ROM_ADDRESS => Moved::Windows,
+            _ => Moved::Nothing,
+        }
     }
 
     fn read(&mut self, bar: u8, offset: u64, width: Width, now: Nanos) -> u64 {
+        if bar == bar::ROM {
+            return rom_bytes(self.device.rom().unwrap_or_default(), offset) & width.mask();
+        }
         let table = self.interrupts.msix.as_ref().and_then(|msix| msix.read(bar, offset, width));
         let value = table.unwrap_or_else(|| {
             let (device, mut signals) = self.device();
@@ -282,6 +306,9 @@ impl<D: PciDevice> PciFunction for Function<D> {
     }
 
     fn write(&mut self, bar: u8, offset: u64, width: Width, value: u64, now: Nanos) {
+        if bar == bar::ROM {
+            return;
+        }
         let value = value & width.mask();
         let is_table =
             self.interrupts.msix.as_mut().is_some_and(|msix| msix.write(bar, offset, width, value));
@@ -325,6 +352,9 @@ impl<D: PciDevice> PciFunction for Function<D> {
                 windows.add(bar.space(), range, index, bar.index);
             }
         }
+        if let Some(range) = self.device.rom().and_then(|rom| bar::rom_range(&self.space, rom.len() as u64)) {
+            windows.add(Space::Memory, range, index, bar::ROM);
+        }
     }
 
     fn reset(&mut self) {
@@ -338,6 +368,14 @@ impl<D: PciDevice> PciFunction for Function<D> {
         }
         self.device.reset();
     }
+}
+
+/// Eight bytes of `rom` from `offset` on; there are ones behind its end.
+fn rom_bytes(rom: &[u8], offset: u64) -> u64 {
+    let mut bytes = [0xff; 8];
+    let rest = usize::try_from(offset).ok().and_then(|offset| rom.get(offset..)).unwrap_or_default();
+    bytes.iter_mut().zip(rest).for_each(|(byte, stored)| *byte = *stored);
+    u64::from_le_bytes(bytes)
 }
 
 /// Adds what tells software that the function is one of PCI Express, with an extended configuration space.

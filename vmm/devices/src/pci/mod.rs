@@ -40,7 +40,8 @@ use arch::platform_layout::{PIRQS, pirq_of};
 use arch::{Gpa, Nanos, Width};
 use bar::Space;
 use bus::{InterruptMessage, IrqLine};
-use function::{Moved, PciFunction};
+use function::Moved;
+pub(crate) use function::PciFunction;
 use host_bridge::{Ecam, HostBridge};
 pub use host_bridge::{PAM_SEGMENTS, PamSegment, StartedBy};
 use isa_bridge::IsaBridge;
@@ -48,6 +49,7 @@ use spec::{ADDRESS_MASK, CONFIG_BYTES, ENABLE};
 use windows::{Target, Windows};
 
 use crate::lanes::{extract, low_half, low_word, port_mask, read_words, write_words};
+use crate::vga::{Vga, VgaState};
 
 /// The most functions beside the bridges.
 const MOST_FUNCTIONS: usize = 30;
@@ -58,37 +60,47 @@ const MOST_FUNCTIONS: usize = 30;
 pub enum Endpoint {
     /// The function for test programs.
     Test(Box<Function<TestFunction>>),
+    /// The video adapter.
+    Vga(Box<Function<Vga>>),
 }
 
 /// What a snapshot needs of an [`Endpoint`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum EndpointState {
     /// The function for test programs.
-    Test(FunctionState<TestFunctionState>),
+    Test(Box<FunctionState<TestFunctionState>>),
+    /// The video adapter.
+    Vga(Box<FunctionState<VgaState>>),
 }
 
 impl Endpoint {
     fn function(&self) -> &dyn PciFunction {
         match self {
             Self::Test(function) => &**function,
+            Self::Vga(function) => &**function,
         }
     }
 
     fn function_mut(&mut self) -> &mut dyn PciFunction {
         match self {
             Self::Test(function) => &mut **function,
+            Self::Vga(function) => &mut **function,
         }
     }
 
     fn save(&self) -> EndpointState {
         match self {
-            Self::Test(function) => EndpointState::Test(function.save()),
+            Self::Test(function) => EndpointState::Test(Box::new(function.save())),
+            Self::Vga(function) => EndpointState::Vga(Box::new(function.save())),
         }
     }
 
     fn restore(&mut self, state: &EndpointState) {
         match (self, state) {
             (Self::Test(function), EndpointState::Test(state)) => function.restore(state),
+            (Self::Vga(function), EndpointState::Vga(state)) => function.restore(state),
+            // The state is another bus's.
+            (Self::Test(_), EndpointState::Vga(_)) | (Self::Vga(_), EndpointState::Test(_)) => {}
         }
     }
 }
@@ -149,7 +161,7 @@ impl PciHost {
             ecam: bridge.ecam(),
             bridge,
             isa: IsaBridge::new(),
-            windows: Windows::with_room_for(usize::from(bar::BARS) * slots.len()),
+            windows: Windows::with_room_for(usize::from(bar::ROM + 1) * slots.len()),
             slots,
             ready: 0,
             routes_changed: false,
@@ -247,6 +259,22 @@ impl PciHost {
     #[inline]
     pub fn isa_interrupts(&self, pirqs: u8) -> u16 {
         if pirqs == 0 { 0 } else { self.isa.isa_interrupts(pirqs) }
+    }
+
+    /// The video adapter, if there is one.
+    pub fn vga(&self) -> Option<&Vga> {
+        self.slots.iter().find_map(|slot| match &slot.endpoint {
+            Endpoint::Vga(function) => Some(function.inner()),
+            Endpoint::Test(_) => None,
+        })
+    }
+
+    /// The video adapter, if there is one, to access it at its legacy addresses.
+    pub(crate) fn vga_mut(&mut self) -> Option<&mut Vga> {
+        self.slots.iter_mut().find_map(|slot| match &mut slot.endpoint {
+            Endpoint::Vga(function) => Some(function.inner_mut()),
+            Endpoint::Test(_) => None,
+        })
     }
 
     /// Takes the news that the lines may be routed elsewhere than when this was last called.

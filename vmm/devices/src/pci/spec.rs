@@ -20,6 +20,10 @@ pub(crate) const CLASS: u16 = 0x08;
 pub(crate) const BAR0: u16 = 0x10;
 /// Subsystem vendor and device.
 pub(crate) const SUBSYSTEM: u16 = 0x2c;
+/// Base address register of the expansion ROM.
+pub(crate) const ROM_ADDRESS: u16 = 0x30;
+/// In it: the ROM is decoded.
+pub(crate) const ROM_ENABLE: u32 = 1 << 0;
 /// Offset of the first capability.
 pub(crate) const CAPABILITIES: u16 = 0x34;
 /// Interrupt line in the low byte, pin in the next.

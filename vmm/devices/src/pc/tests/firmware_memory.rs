@@ -33,6 +33,7 @@ fn machine() -> (Pc, Arc<GuestMap<VecBlock>>) {
         memory: MEMORY,
         debug_exit: DebugExit::Absent,
         test_devices: TestDevices::Absent,
+        screen: Screen::Absent,
         fw_cfg: None,
         debug_console: DebugConsole::Silent,
         firmware: Some(Firmware {
