@@ -67,6 +67,15 @@ pub enum Boot {
     Pvh,
 }
 
+/// What a virtual machine shows pictures on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Screen {
+    /// `"none"`: nothing; the default.
+    None,
+    /// `"vga"`: a VGA with Bochs' extension, on PCI.
+    Vga,
+}
+
 /// When a stopped virtual machine is started again.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Restart {
@@ -149,6 +158,8 @@ pub struct VmConfig {
     pub debug_exit: bool,
     /// `debug_console`: whether text that the guest writes to port 0xE9 is shown on its console.
     pub debug_console: bool,
+    /// `screen`.
+    pub screen: Screen,
     /// `test_devices`: whether it has the devices that exist for test programs.
     pub test_devices: bool,
     /// Where things stand, for errors found later.

@@ -6,7 +6,7 @@ use crate::model::Lines;
 use crate::table::{Located, Source, Table, type_name};
 use crate::{
     Archive, Boot, Class, Config, ConfigError, Cpu, Damage, FILE_NAME, Firmware, HostConfig, LogLevel, Place,
-    Problem, Restart, VmConfig,
+    Problem, Restart, Screen, VmConfig,
 };
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -35,6 +35,7 @@ const VM_FIELDS: &[&str] = &[
     "cpu",
     "debug_exit",
     "debug_console",
+    "screen",
     "test_devices",
     "numa_nodes",
 ];
@@ -219,6 +220,7 @@ fn control_key(text: &str) -> Option<u8> {
 fn read_vm(table: &mut Table<'_>) -> Option<VmConfig> {
     const BOOTS: &[&str] = &["linux", "pvh"];
     const CPUS: &[&str] = &["host", "x86-64-v2", "x86-64-v3"];
+    const SCREENS: &[&str] = &["none", "vga"];
     const RESTARTS: &[&str] = &["never", "on-failure", "always"];
     table.refuse_unknown(VM_FIELDS);
     table.require("name", "name = \"web\"");
@@ -242,6 +244,7 @@ fn read_vm(table: &mut Table<'_>) -> Option<VmConfig> {
     let scheduling = read_scheduling(table, vcpus);
     let debug_exit = table.flag("debug_exit");
     let debug_console = table.flag("debug_console");
+    let screen = table.choice("screen", SCREENS, &[Screen::None, Screen::Vga]);
     let test_devices = table.flag("test_devices");
     let numa_nodes = table.number("numa_nodes", 1, MOST_NUMA_NODES);
 
@@ -268,6 +271,7 @@ fn read_vm(table: &mut Table<'_>) -> Option<VmConfig> {
         class: scheduling.class,
         debug_exit: debug_exit.is_some_and(|flag| flag.value),
         debug_console: debug_console.is_some_and(|flag| flag.value),
+        screen: screen.unwrap_or(Screen::None),
         test_devices: test_devices.is_some_and(|flag| flag.value),
         lines: Lines {
             name: name.line,

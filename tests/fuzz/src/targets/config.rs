@@ -4,7 +4,7 @@ use crate::{Bytes, Seen};
 use config::{Archive, Config, HostResources};
 
 /// Beginnings of lines that a file may have.
-const BEGINNINGS: [&str; 27] = [
+const BEGINNINGS: [&str; 28] = [
     "[[vm]]\n",
     "[host]\n",
     "name = ",
@@ -23,6 +23,7 @@ const BEGINNINGS: [&str; 27] = [
     "class = ",
     "debug_exit = ",
     "debug_console = ",
+    "screen = ",
     "log_level = ",
     "escape = ",
     "[vm]\n",

@@ -1,7 +1,7 @@
 //! Tests of the configuration reader: what it takes, and the words for each mistake.
 
 use crate::archive::testing::{archive, entry};
-use crate::{Archive, Boot, Class, Config, Cpu, Firmware, HostResources, LogLevel, Restart};
+use crate::{Archive, Boot, Class, Config, Cpu, Firmware, HostResources, LogLevel, Restart, Screen};
 use proptest::prelude::*;
 
 fn errors(text: &str) -> Vec<String> {
@@ -49,6 +49,7 @@ fn a_whole_configuration_is_read() {
         cpu = "x86-64-v3"
         test_devices = true
         numa_nodes = 8
+        screen = "vga"
 
         [[vm]]
         name = "small"
@@ -69,6 +70,7 @@ fn a_whole_configuration_is_read() {
     assert_eq!((web.cpu, small.cpu), (Cpu::V3, Cpu::Host));
     assert!(web.debug_exit && web.debug_console && !small.debug_exit && !small.debug_console);
     assert!(!web.autostart && web.console && web.cmdline == "console=ttyS0");
+    assert_eq!((web.screen, small.screen), (Screen::Vga, Screen::None));
     assert!(web.test_devices && !small.test_devices);
     assert_eq!((web.numa_nodes, small.numa_nodes), (Some(8), None));
     assert_eq!((small.memory_mib, small.vcpus, small.boot, small.weight), (16, 1, Boot::Detect, 100));
