@@ -15,7 +15,10 @@ mod switched;
 mod vec_block;
 
 pub use map::{Block, MapError, MemoryMap, Region};
-pub use switched::{Arrangement, GuestMap, HasRom, MOST_WINDOWS, RomOf, Shown, Source, Switched, Window};
+pub use switched::{
+    Arrangement, GuestMap, HasRom, MOST_WINDOWS, RomOf, Shown, Source, Switched, VIDEO_WINDOWS, VideoWindow,
+    Window,
+};
 pub use vec_block::VecBlock;
 
 use arch::Gpa;

@@ -45,6 +45,20 @@ impl Shown {
     }
 }
 
+/// How many windows to video memory there are at most.
+pub const VIDEO_WINDOWS: usize = 2;
+
+/// A range of addresses at which video memory is seen, where the guest has put it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct VideoWindow {
+    /// The first address, a multiple of 4 KiB.
+    pub base: Gpa,
+    /// The length in bytes, a multiple of 4 KiB.
+    pub bytes: u64,
+    /// Where in the video memory it begins, a multiple of 4 KiB. All of it is there.
+    pub offset: u64,
+}
+
 /// What all windows show, in their order.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Arrangement {
@@ -53,6 +67,9 @@ pub struct Arrangement {
     pub generation: u64,
     /// What each window shows.
     pub shown: [Shown; MOST_WINDOWS],
+    /// Where video memory is seen. The device finds the same at these addresses: that a window is not there makes
+    /// accesses slow, and nothing else.
+    pub video: [Option<VideoWindow>; VIDEO_WINDOWS],
 }
 
 /// A range of addresses behind which memory is switched.

@@ -15,11 +15,12 @@ use crate::memory::ept_tables::EptTables;
 use crate::memory::frames::Order;
 use crate::memory::{FrameBlock, OutOfFrames};
 use crate::shootdown::{self, AllCpus};
+use alloc::sync::Arc;
 use arch::{Gpa, Hpa};
 use core::sync::atomic::{AtomicU64, Ordering};
 use memory::{
     Arrangement, ExpectedWord, GuestMap, GuestMemory, HasRom, MapError, MemoryMap, NotArranged, OutsideRam,
-    Source, Window,
+    Source, VIDEO_WINDOWS, VideoWindow, Window,
 };
 use paging::shootdown::FreedBehind;
 use paging::{
@@ -56,6 +57,8 @@ struct Parts {
     map: GuestMap<FrameBlock>,
     /// The APIC-access page. The processor takes its address for a sign; nothing reads or writes what it holds.
     apic_page: Option<FrameBlock>,
+    /// What a device also reads and writes, and the guest where windows show it.
+    video: Option<Arc<FrameBlock>>,
 }
 
 /// Nobody waits for other CPUs with these locked.
@@ -66,12 +69,22 @@ struct Tables {
     apic: Option<Ept<EptTables>>,
     /// The arrangement that they are for.
     generation: u64,
+    /// Where video memory is mapped.
+    video: [Option<VideoWindow>; VIDEO_WINDOWS],
 }
 
 impl Tables {
     /// Both sets.
     fn sets(&mut self) -> impl Iterator<Item = &mut Ept<EptTables>> {
         core::iter::once(&mut self.ept).chain(&mut self.apic)
+    }
+
+    /// Takes `window` out of the first `sets` sets. The caller flushes.
+    fn unmap(&mut self, window: VideoWindow, sets: usize) -> Result<(), NotArranged> {
+        for ept in self.sets().take(sets) {
+            let _debt: Invalidation = ept.unmap(window.base, window.bytes).map_err(|_| NotArranged)?;
+        }
+        Ok(())
     }
 }
 
@@ -109,8 +122,8 @@ impl GuestSpace {
             }
         };
         let (eptp, apic_eptp) = (ept.root_pointer().0, apic.as_ref().map(|ept| ept.root_pointer().0));
-        let tables = Mutex::new(Tables { ept, apic, generation: 0 });
-        let parts = Parts { tables, map: GuestMap::new(), apic_page };
+        let tables = Mutex::new(Tables { ept, apic, generation: 0, video: [None; VIDEO_WINDOWS] });
+        let parts = Parts { tables, map: GuestMap::new(), apic_page, video: None };
         Ok(Self { parts: FreedBehind::new(AllCpus, parts), eptp, apic_eptp, seen: AtomicU64::new(0) })
     }
 
@@ -166,9 +179,20 @@ impl GuestSpace {
         Ok(())
     }
 
+    /// Makes `block` the video memory, which windows show where an [`Arrangement`] says.
+    pub fn set_video_memory(&mut self, block: Arc<FrameBlock>) {
+        self.parts.video = Some(block);
+    }
+
+    /// The video memory.
+    pub fn video_memory(&self) -> Option<&Arc<FrameBlock>> {
+        self.parts.video.as_ref()
+    }
+
     /// All memory in bytes, what is behind windows included.
     pub fn size(&self) -> u64 {
-        self.parts.map.ram.size() + self.parts.map.switched.size()
+        let video = self.parts.video.as_ref().map_or(0, |block| block.size_bytes());
+        self.parts.map.ram.size() + self.parts.map.switched.size() + video
     }
 
     /// Leaves by size, without the APIC-access page, and tables of both sets.
@@ -196,8 +220,44 @@ impl GuestSpace {
         self.parts.apic_page.as_ref().map(FrameBlock::hpa)
     }
 
+    /// Maps the video memory at `windows` and nowhere else. A window that covers other memory is left to emulation, and
+    /// so is one for which there are no tables.
+    fn move_video(
+        &self,
+        tables: &mut Tables,
+        windows: &[Option<VideoWindow>; VIDEO_WINDOWS],
+    ) -> Result<(), NotArranged> {
+        let Some(block) = &self.parts.video else { return Ok(()) };
+        for (index, wanted) in windows.iter().enumerate() {
+            if tables.video[index] == *wanted {
+                continue;
+            }
+            if let Some(window) = tables.video[index].take() {
+                tables.unmap(window, usize::MAX)?;
+            }
+            let inside = |window: &VideoWindow| {
+                window.offset.checked_add(window.bytes).is_some_and(|end| end <= block.size_bytes())
+            };
+            if let Some(window) = wanted.filter(inside) {
+                let attributes = attributes(Permissions::ReadWriteExecute);
+                let hpa = block.hpa() + window.offset;
+                let mapped =
+                    |ept: &mut Ept<EptTables>| ept.map(window.base, hpa, window.bytes, attributes).is_ok();
+                let sets = tables.sets().count();
+                let done = tables.sets().map(mapped).take_while(|done| *done).count();
+                if done == sets {
+                    tables.video[index] = Some(window);
+                } else {
+                    tables.unmap(window, done)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Edits the tables for `arrangement`.
     fn edit(&self, tables: &mut Tables, arrangement: &Arrangement) -> Result<(), NotArranged> {
+        self.move_video(tables, &arrangement.video)?;
         let map = &self.parts.map;
         for (index, (window, before)) in map.switched.windows().enumerate() {
             let shown = arrangement.shown.get(index).copied().unwrap_or_default();

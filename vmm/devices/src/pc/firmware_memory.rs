@@ -161,7 +161,8 @@ impl FirmwareMemory {
         }
         let changed = shown != self.arrangement.shown;
         if changed {
-            self.arrangement = Arrangement { generation: self.arrangement.generation + 1, shown };
+            self.arrangement.generation += 1;
+            self.arrangement.shown = shown;
         }
         changed
     }

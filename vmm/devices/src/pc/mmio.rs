@@ -24,7 +24,7 @@ impl Pc {
                 Some(scratch) => scratch.read(address - SCRATCH, width),
                 None => width.mask(),
             },
-            vga::MEMORY_FIRST..=vga::MEMORY_LAST => self.read_legacy_video(address, width),
+            vga::MEMORY_FIRST..=vga::MEMORY_LAST => self.read_legacy_video(address, width, now),
             _ => self.read_elsewhere(Gpa::new(address), width, now),
         }
     }
@@ -42,7 +42,7 @@ impl Pc {
                     scratch.write(address - SCRATCH, width, value);
                 }
             }
-            vga::MEMORY_FIRST..=vga::MEMORY_LAST => self.write_legacy_video(address, width, value),
+            vga::MEMORY_FIRST..=vga::MEMORY_LAST => self.write_legacy_video(address, width, value, now),
             _ => self.write_elsewhere(Gpa::new(address), width, value, now),
         }
     }

@@ -43,6 +43,7 @@ use crate::scratch::{Scratch, ScratchState};
 use crate::uart::{Uart, UartState};
 use crate::vga::VideoMemory;
 use alloc::sync::Arc;
+use screen::VideoWindows;
 
 /// What a PC is made from.
 #[derive(Debug)]
@@ -155,6 +156,7 @@ pub struct Pc {
     earliest: Nanos,
     attention: Attention,
     power_request: Option<PowerRequest>,
+    video_windows: VideoWindows,
 }
 
 impl Pc {
@@ -188,6 +190,7 @@ impl Pc {
             earliest: Nanos::NEVER,
             attention: Attention::empty(),
             power_request: None,
+            video_windows: VideoWindows::new(),
         }
     }
 
@@ -397,6 +400,7 @@ impl Pc {
     }
 
     fn everything_changed(&mut self) {
+        self.video_windows.forget();
         for timer in Timer::ALL {
             self.deadlines[timer as usize] = self.deadline_of(timer);
         }
@@ -498,7 +502,12 @@ impl Platform for Pc {
     }
 
     fn arrangement(&self) -> Arrangement {
-        self.shown_memory()
+        let shown = self.shown_memory();
+        Arrangement {
+            generation: shown.generation + self.video_windows.generation(),
+            video: self.video_windows.shown(),
+            ..shown
+        }
     }
 }
 

@@ -42,6 +42,7 @@ impl Pc {
     #[cold]
     pub(super) fn read_pci_memory(&mut self, gpa: Gpa, width: Width, now: Nanos) -> u64 {
         let value = self.pci.read_memory(gpa, width, now);
+        self.was_function_access(gpa, now);
         self.notice_pci();
         self.carry_lines();
         value
@@ -50,6 +51,7 @@ impl Pc {
     #[cold]
     pub(super) fn write_pci_memory(&mut self, gpa: Gpa, width: Width, value: u64, now: Nanos) {
         self.pci.write_memory(gpa, width, value, now);
+        self.was_function_access(gpa, now);
         self.notice_pci();
         self.carry_lines();
     }
@@ -73,6 +75,7 @@ impl Pc {
     /// Writes the data port of configuration space.
     pub(super) fn write_pci_data(&mut self, lane: u16, width: Width, value: u32) {
         self.pci.write_data(lane, width, value);
+        self.look_at_video_windows();
         self.notice_pci();
     }
 

@@ -36,7 +36,7 @@ pub use test_function::{TestFunction, TestFunctionState};
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use arch::platform_layout::{PIRQS, pirq_of};
+use arch::platform_layout::{PCI_WINDOW, PCI_WINDOW_END, PIRQS, pirq_of};
 use arch::{Gpa, Nanos, Width};
 use bar::Space;
 use bus::{InterruptMessage, IrqLine};
@@ -45,11 +45,12 @@ pub(crate) use function::PciFunction;
 use host_bridge::{Ecam, HostBridge};
 pub use host_bridge::{PAM_SEGMENTS, PamSegment, StartedBy};
 use isa_bridge::IsaBridge;
+use memory::VideoWindow;
 use spec::{ADDRESS_MASK, CONFIG_BYTES, ENABLE};
 use windows::{Target, Windows};
 
 use crate::lanes::{extract, low_half, low_word, port_mask, read_words, write_words};
-use crate::vga::{Vga, VgaState};
+use crate::vga::{self, Vga, VgaState};
 
 /// The most functions beside the bridges.
 const MOST_FUNCTIONS: usize = 30;
@@ -259,6 +260,24 @@ impl PciHost {
     #[inline]
     pub fn isa_interrupts(&self, pirqs: u8) -> u16 {
         if pirqs == 0 { 0 } else { self.isa.isa_interrupts(pirqs) }
+    }
+
+    /// Where the whole framebuffer is, with nothing else there: in the window for functions, and not below
+    /// memory-mapped configuration space.
+    pub(crate) fn framebuffer(&self) -> Option<VideoWindow> {
+        let is_vga = |slot: &Slot| matches!(slot.endpoint, Endpoint::Vga(_));
+        let index = self.slots.iter().position(is_vga)?;
+        let first = self.windows.whole(index, vga::FRAMEBUFFER, vga::VIDEO_MEMORY_BYTES)?;
+        let last = first + (vga::VIDEO_MEMORY_BYTES - 1);
+        let hidden = first < self.ecam.base.saturating_add(self.ecam.bytes) && last >= self.ecam.base;
+        let inside = first >= PCI_WINDOW.get() && last < PCI_WINDOW_END.get();
+        // Memory that is smaller than its register repeats, which a single mapping cannot.
+        let full = self.vga().is_some_and(|vga| vga.memory_bytes() == vga::VIDEO_MEMORY_BYTES);
+        (inside && full && !hidden).then(|| VideoWindow {
+            base: Gpa::new(first),
+            bytes: vga::VIDEO_MEMORY_BYTES,
+            offset: 0,
+        })
     }
 
     /// The video adapter, if there is one.

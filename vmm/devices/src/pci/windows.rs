@@ -71,6 +71,13 @@ impl Windows {
         })
     }
 
+    /// The range that begins at `first`, if all of what `function`'s register `bar` decodes is one range, nobody else's.
+    pub(crate) fn whole(&self, function: usize, bar: u8, bytes: u64) -> Option<u64> {
+        let is_it = |window: &&Window| window.function == function && window.bar == bar;
+        let window = self.memory.0.iter().find(is_it)?;
+        (window.base == window.first && window.last - window.first == bytes - 1).then_some(window.first)
+    }
+
     fn of(&mut self, space: Space) -> &mut Ranges {
         match space {
             Space::Io => &mut self.io,

@@ -150,6 +150,24 @@ impl VgaState {
         })
     }
 
+    /// Where the legacy memory is a plain window to the memory: first byte in its 128 KiB, length, and what byte of the
+    /// memory is there. What the latches hold is not looked at: a window that the processor reads by itself does not
+    /// load them.
+    pub(super) fn plain_window(&self, memory_bytes: u64) -> Option<(u64, u64, u64)> {
+        let (first, bytes) = self.legacy_window();
+        let offset = u64::from(self.dispi.bank()) << 16;
+        let registers = &self.graphics.values;
+        let is_chained = self.sequencer.values[sequencer::MEMORY_MODE] & MemoryMode::CHAIN_4.bits() != 0
+            && self.sequencer.values[sequencer::MAP_MASK] == 0xf
+            && registers[graphics::MODE] & (3 | graphics::READ_COMPARES) == 0
+            && registers[graphics::SET_RESET_ENABLE] == 0
+            && registers[graphics::ROTATE] == 0
+            && registers[graphics::BIT_MASK] == 0xff
+            && !self.dispi.is_enabled();
+        let plain = self.misc.contains(Misc::RAM) && (self.dispi.is_packed() || is_chained);
+        (plain && offset + bytes <= memory_bytes).then_some((first, bytes, offset))
+    }
+
     /// Where in the legacy memory's 128 KiB the adapter answers: first byte and length.
     pub(super) const fn legacy_window(&self) -> (u64, u64) {
         match self.graphics.values[graphics::MISC] >> 2 & 3 {

@@ -32,8 +32,9 @@ pub(crate) use spec::{DISPI_DATA, DISPI_INDEX, MEMORY_FIRST, MEMORY_LAST, PORTS_
 
 use crate::lanes::{low_half, low_word, read_words, write_words};
 use crate::pci::{Bar, BarKind, FunctionLayout, Identity, PciDevice, Signals};
+use ::memory::VideoWindow;
 use alloc::sync::Arc;
-use arch::{Nanos, Width};
+use arch::{Gpa, Nanos, Width};
 use dispi::{Change, DispiState};
 use ports::{Dac, Indexed};
 use spec::{
@@ -125,6 +126,17 @@ impl Vga {
             DISPI_INDEX => self.state.dispi.set_index(value),
             _ => self.write_dispi(self.state.dispi.index(), value),
         }
+    }
+
+    /// Where the legacy memory is a plain window to the memory now.
+    pub(crate) fn plain_window(&self) -> Option<VideoWindow> {
+        let (first, bytes, offset) = self.state.plain_window(self.memory.size())?;
+        Some(VideoWindow { base: Gpa::new(MEMORY_FIRST + first), bytes, offset })
+    }
+
+    /// The memory's size in bytes.
+    pub(crate) const fn memory_bytes(&self) -> u64 {
+        self.memory.size()
     }
 
     /// A read of `width` at `offset` in the legacy memory, byte by byte; bytes behind its end read ones.
