@@ -18,8 +18,9 @@ use core::num::{NonZeroU8, NonZeroU64};
 use core::sync::atomic::AtomicBool;
 use devices::{
     Contents, DebugConsole, DebugExit, FwCfg, MemorySizes, Pc, PcConfig, Screen, TestDevices,
-    firmware_windows,
+    VIDEO_MEMORY_BYTES, VideoMemory, firmware_windows,
 };
+use hal::memory::FrameBlock;
 use hal::vmx::{AddRamError, ApicPage, GuestSpace, Vmcs, VmxCpu};
 use loader::{
     BootProtocol, EntryState, FirmwareSizes, Image, MemoryKind, MemoryLayout, MemoryRange, Nodes,
@@ -40,6 +41,9 @@ use vmx::{Secondary, VmxBackend};
 const SHORTEST_TIMER_PERIOD_NS: u64 = 20_000;
 /// Memory that guests leave to the host for tables, the heap and the rest, in bytes.
 const HOST_RESERVE_BYTES: u64 = 8 * MIB;
+
+/// The video BIOS in the archive, by the name that Debian's `seabios` has it under.
+const VIDEO_BIOS: &str = "vgabios-stdvga.bin";
 
 /// A virtual machine that is being built.
 #[derive(Debug)]
@@ -111,7 +115,11 @@ impl Build {
         let layout = MemoryLayout::new(memory_bytes).map_err(|error| refused(config, &error.to_string()))?;
         let cpuid = cpuid_policy(cpu, config)?;
         let free = hal::memory::frames::counters().free_bytes.saturating_sub(promised);
-        let needed = memory_bytes.saturating_add(firmware_bytes);
+        let video_bytes = match config.screen {
+            config::Screen::None => 0,
+            config::Screen::Vga => VIDEO_MEMORY_BYTES,
+        };
+        let needed = memory_bytes.saturating_add(firmware_bytes).saturating_add(video_bytes);
         if needed.saturating_add(HOST_RESERVE_BYTES) > free {
             return Err(ControlError::OutOfMemory { needed, free });
         }
@@ -120,7 +128,7 @@ impl Build {
         let apic = if cpu.controls().apic_page { ApicPage::Present } else { ApicPage::Absent };
         let space =
             GuestSpace::new(features, apic).map_err(|_| ControlError::OutOfMemory { needed, free })?;
-        let stage = Stage::Ram(Filling::new(space, &ranges(&layout, firmware)));
+        let stage = Stage::Ram(Filling::new(space, &ranges(&layout, firmware, config.screen), video_bytes));
         Ok(Self { key, ids, memory_bytes, firmware, cpuid, stage })
     }
 
@@ -176,7 +184,7 @@ impl Build {
                         cpu_state(&load(&memory, config, files, self.memory_bytes)?)
                     }
                 };
-                Stage::Processors(Box::new(self.frame(core, config, space, state)))
+                Stage::Processors(Box::new(self.frame(core, config, files, space, state)))
             }
             Stage::Processors(mut frame) => {
                 frame.add_processor(core, self.key)?;
@@ -209,7 +217,14 @@ impl Build {
         Ok(())
     }
 
-    fn frame(&self, core: &Core, config: &VmConfig, space: Arc<GuestSpace>, state: CpuState) -> Frame {
+    fn frame(
+        &self,
+        core: &Core,
+        config: &VmConfig,
+        files: &Files,
+        space: Arc<GuestSpace>,
+        state: CpuState,
+    ) -> Frame {
         let now = hal::time::now();
         let (console, serial) = Pipe::ends();
         let pc = PcConfig {
@@ -219,7 +234,7 @@ impl Build {
             debug_exit: if config.debug_exit { DebugExit::Present } else { DebugExit::Absent },
             debug_console: if config.debug_console { DebugConsole::OnConsole } else { DebugConsole::Silent },
             test_devices: if config.test_devices { TestDevices::Present } else { TestDevices::Absent },
-            screen: Screen::Absent,
+            screen: screen(config, &space, files),
             fw_cfg: Some(firmware_configuration(config, &space)),
             firmware: self.firmware.as_ref().map(|firmware| devices::Firmware {
                 memory: Arc::<GuestSpace>::clone(&space),
@@ -254,6 +269,17 @@ fn build_vm(
     let bell = Bell { shared, ids: ids.into() };
     HostVm::new(space, Pc::new(pc), Clock::new(now, hal::time::tsc_hz()), inboxes, Box::new(bell))
         .with_wall_clock(unix)
+}
+
+/// The guest's screen. Its BIOS is the archive's, if that has one: only firmware in the guest needs it.
+fn screen(config: &VmConfig, space: &GuestSpace, files: &Files) -> Screen {
+    match (config.screen, space.video_memory()) {
+        (config::Screen::Vga, Some(block)) => Screen::Vga {
+            memory: VideoMemory::new(Arc::<FrameBlock>::clone(block)),
+            rom: files.get(VIDEO_BIOS).map(Arc::from),
+        },
+        (config::Screen::None | config::Screen::Vga, _) => Screen::Absent,
+    }
 }
 
 /// What firmware in the guest is told.
@@ -317,9 +343,17 @@ fn memory_sizes(memory_bytes: u64) -> MemorySizes {
 }
 
 /// The ranges of memory of a machine, and what each becomes.
-fn ranges(layout: &MemoryLayout, firmware: Option<FirmwareSizes>) -> Vec<(MemoryRange, Use)> {
+fn ranges(
+    layout: &MemoryLayout,
+    firmware: Option<FirmwareSizes>,
+    screen: config::Screen,
+) -> Vec<(MemoryRange, Use)> {
     let Some(firmware) = firmware else {
-        return layout.ram().into_iter().map(|range| (range, Use::Ram)).collect();
+        let ram = match screen {
+            config::Screen::None => layout.ram(),
+            config::Screen::Vga => ram::without_legacy_video(&layout.ram()),
+        };
+        return ram.into_iter().map(|range| (range, Use::Ram)).collect();
     };
     let range = |start, bytes| MemoryRange { start, bytes, kind: MemoryKind::Reserved };
     let mut ranges: Vec<_> =
@@ -377,6 +411,10 @@ fn load(
         },
         initramfs,
         cmdline: &config.cmdline,
+        screen: match config.screen {
+            config::Screen::None => loader::Screen::None,
+            config::Screen::Vga => loader::Screen::Text,
+        },
     };
     loader::load(memory, &description).map_err(|error| refused(config, &error.to_string()))
 }

@@ -2,6 +2,8 @@
 //! so that whoever else uses the core does not wait for it.
 
 use super::paced::STRETCH_US;
+use alloc::sync::Arc;
+use arch::platform_layout::{LEGACY_VIDEO, LEGACY_VIDEO_END};
 use arch::{GIB, Gpa};
 use hal::memory::FrameBlock;
 use hal::memory::frames::Order;
@@ -37,6 +39,22 @@ pub(crate) enum Use {
     SwitchedRam,
     /// Read-only memory behind windows.
     Rom,
+    /// Video memory, wherever the guest puts it.
+    Video,
+}
+
+/// `ranges` less the legacy video memory, which is the screen's.
+pub(crate) fn without_legacy_video(ranges: &[MemoryRange]) -> alloc::vec::Vec<MemoryRange> {
+    let mut pieces = alloc::vec::Vec::with_capacity(ranges.len() + 1);
+    for range in ranges {
+        let end = range.start + range.bytes;
+        for (first, end) in [(range.start, end.min(LEGACY_VIDEO)), (range.start.max(LEGACY_VIDEO_END), end)] {
+            if first < end {
+                pieces.push(MemoryRange { start: first, bytes: end - first, ..*range });
+            }
+        }
+    }
+    pieces
 }
 
 /// A block on its way to be a guest's.
@@ -55,6 +73,8 @@ pub(crate) struct Filling {
     /// What is left to be filled, the next last. Bounds are page-aligned.
     ranges: alloc::vec::Vec<(MemoryRange, Use)>,
     block: Option<Unfinished>,
+    /// Bytes of video memory, a power of two, until they are there.
+    video_bytes: u64,
 }
 
 /// How far it is.
@@ -67,14 +87,14 @@ pub(crate) enum Progress {
 }
 
 impl Filling {
-    /// Will give `ranges` memory of `space`, zeroed.
-    pub(crate) fn new(space: GuestSpace, ranges: &[(MemoryRange, Use)]) -> Self {
-        Self { space, ranges: ranges.iter().rev().copied().collect(), block: None }
+    /// Will give `ranges` memory of `space`, zeroed, and `video_bytes` of video memory.
+    pub(crate) fn new(space: GuestSpace, ranges: &[(MemoryRange, Use)], video_bytes: u64) -> Self {
+        Self { space, ranges: ranges.iter().rev().copied().collect(), block: None, video_bytes }
     }
 
     /// Bytes that are still to be taken from the host.
     pub(crate) fn missing_bytes(&self) -> u64 {
-        self.ranges.iter().map(|(range, _)| range.bytes).sum()
+        self.ranges.iter().map(|(range, _)| range.bytes).sum::<u64>() + self.video_bytes
     }
 
     /// Takes and zeroes the next piece, for as long as guests wait for such work.
@@ -107,6 +127,10 @@ impl Filling {
             Use::Ram => self.space.add_ram(at, block),
             Use::SwitchedRam => self.space.add_switched_ram(at, block).map_err(AddRamError::Place),
             Use::Rom => self.space.add_rom(at, block).map_err(AddRamError::Place),
+            Use::Video => {
+                self.space.set_video_memory(Arc::new(block));
+                Ok(())
+            }
         };
         match added {
             Ok(()) => Ok(Progress::Going(self)),
@@ -117,7 +141,7 @@ impl Filling {
 
     /// The next block: as large as fits, or, where the host's memory is in pieces, the largest smaller one.
     fn take_block(&mut self) -> Result<Option<Unfinished>, OutOfMemory> {
-        let Some((range, becomes)) = self.ranges.last_mut() else { return Ok(None) };
+        let Some((range, becomes)) = self.ranges.last_mut() else { return self.take_video_block() };
         let wanted = largest(range.start, range.bytes);
         let block = Order::all()
             .rev()
@@ -131,6 +155,17 @@ impl Filling {
             self.ranges.pop();
         }
         Ok(Some(Unfinished { at, becomes, block, zeroed: 0 }))
+    }
+
+    /// The block of video memory: in one piece, as a device sees it.
+    fn take_video_block(&mut self) -> Result<Option<Unfinished>, OutOfMemory> {
+        let bytes = core::mem::take(&mut self.video_bytes);
+        if bytes == 0 {
+            return Ok(None);
+        }
+        let order = Order::all().find(|order| order.bytes() == bytes).ok_or(OutOfMemory)?;
+        let block = FrameBlock::uninitialized(order).map_err(|_| OutOfMemory)?;
+        Ok(Some(Unfinished { at: Gpa::new(0), becomes: Use::Video, block, zeroed: 0 }))
     }
 }
 

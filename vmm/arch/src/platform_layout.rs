@@ -102,6 +102,10 @@ pub const FW_CFG: Port = Port(0x510);
 /// Length of its ports.
 pub const FW_CFG_BYTES: u8 = 12;
 
+/// First address of the legacy video memory, which is RAM in machines without a screen.
+pub const LEGACY_VIDEO: Gpa = Gpa::new(0xa_0000);
+/// End of the legacy video memory.
+pub const LEGACY_VIDEO_END: Gpa = Gpa::new(0xc_0000);
 /// First address of the IOAPIC's register window.
 pub const IOAPIC_BASE: Gpa = Gpa::new(0xfec0_0000);
 /// Length of the IOAPIC's register window, in bytes.

@@ -24,6 +24,7 @@ mod mp_table;
 mod nodes;
 mod payload;
 mod pvh;
+mod screen;
 mod smbios;
 #[cfg(test)]
 mod testing;
@@ -36,8 +37,10 @@ pub use firmware_files::{FirmwareFile, firmware_files};
 pub use image::{BootProtocol, Image};
 pub use layout::{MemoryKind, MemoryLayout, MemoryRange};
 pub use nodes::Nodes;
+pub use screen::Screen;
 
 use arch::Gpa;
+use arch::platform_layout::LEGACY_VIDEO_END;
 use core::num::NonZeroU8;
 use memory::GuestMemory;
 
@@ -59,6 +62,8 @@ pub struct VmDescription<'a> {
     pub initramfs: Option<Image<'a>>,
     /// The kernel's command line.
     pub cmdline: &'a str,
+    /// What the machine shows when the kernel starts.
+    pub screen: Screen,
 }
 
 /// Loads what `vm` describes into `memory` and returns the state in which the first virtual processor starts.
@@ -76,12 +81,20 @@ pub fn load(memory: &impl GuestMemory, vm: &VmDescription<'_>) -> Result<EntrySt
     };
     // What an earlier run left where kernels look for a BIOS's data must not be found again.
     copy::zero(memory, layout::BIOS_DATA, layout::BIOS_DATA_BYTES)?;
-    copy::zero(memory, layout::CONVENTIONAL_END, layout::HIGH_MEMORY - layout::CONVENTIONAL_END)?;
+    let legacy = match vm.screen {
+        Screen::None => layout::CONVENTIONAL_END,
+        Screen::Text => LEGACY_VIDEO_END,
+    };
+    copy::zero(memory, legacy, layout::HIGH_MEMORY - legacy)?;
     let rsdp = acpi::write_tables(memory, vm.vcpus, &layout, vm.nodes)?;
     smbios::write_tables(memory, &layout, vm.vcpus)?;
     mp_table::write(memory, vm.vcpus)?;
     match boot {
-        BootProtocol::Linux => linux::load(memory, vm, &layout, rsdp),
+        BootProtocol::Linux => {
+            let state = linux::load(memory, vm, &layout, rsdp)?;
+            screen::describe(memory, vm.screen)?;
+            Ok(state)
+        }
         BootProtocol::Pvh => pvh::load(memory, vm, &layout, rsdp),
     }
 }

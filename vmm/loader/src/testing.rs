@@ -31,6 +31,7 @@ pub(crate) fn vm(bytes: &[u8]) -> VmDescription<'_> {
         boot: None,
         initramfs: None,
         cmdline: "console=ttyS0",
+        screen: crate::Screen::None,
     }
 }
 

@@ -31,6 +31,7 @@ pub(super) fn image(mut bytes: Bytes<'_>, seen: &mut Seen) {
         boot: None,
         initramfs: (kind & 0x80 != 0).then_some(Image { name: "i", bytes: &file }),
         cmdline: "x",
+        screen: loader::Screen::None,
     };
     match loader::load(&memory, &vm) {
         Ok(entry) => seen.note_magnitude(0, entry.rip),

@@ -1,6 +1,7 @@
 //! Registers of the IBM VGA, and of Bochs' extension of it. IBM Personal System/2 Hardware Interface Technical
 //! Reference, "Video Subsystem"; Bochs, "VBE Display API".
 
+use arch::platform_layout::{LEGACY_VIDEO, LEGACY_VIDEO_END};
 use bitflags::bitflags;
 
 /// The legacy ports: the adapter's, from the first of the monochrome addresses to the last of the colour ones.
@@ -11,8 +12,8 @@ pub(crate) const DISPI_INDEX: u16 = 0x1ce;
 pub(crate) const DISPI_DATA: u16 = 0x1cf;
 
 /// The legacy memory.
-pub(crate) const MEMORY_FIRST: u64 = 0xa_0000;
-pub(crate) const MEMORY_LAST: u64 = 0xb_ffff;
+pub(crate) const MEMORY_FIRST: u64 = LEGACY_VIDEO.get();
+pub(crate) const MEMORY_LAST: u64 = LEGACY_VIDEO_END.get() - 1;
 
 /// A port of the adapter. Those of the CRT controller and of the status are at 0x3Bx or 0x3Dx, as the miscellaneous
 /// output register says.
