@@ -27,6 +27,7 @@ mod pit;
 mod reset_control;
 mod rtc;
 mod scratch;
+mod typist;
 mod uart;
 mod vga;
 
@@ -52,5 +53,6 @@ pub use pit::{Pit, PitState};
 pub use reset_control::{ResetControl, ResetControlState, Trigger};
 pub use rtc::{MemorySizes, Rtc, RtcState};
 pub use scratch::{Scratch, ScratchState};
+pub use typist::{STROKE_BYTES, Stroke, TypistState};
 pub use uart::{Uart, UartState};
 pub use vga::{TextScreen, VIDEO_MEMORY_BYTES, Vga, VgaState, VideoMemory, View};

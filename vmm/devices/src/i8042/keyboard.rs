@@ -92,6 +92,11 @@ impl Keyboard {
         true
     }
 
+    /// Whether [`Self::keys`] takes `count` bytes.
+    pub(super) const fn has_room_for(&self, count: usize) -> bool {
+        matches!(self.scanning, Scanning::Off) || self.queued + count <= QUEUE_BYTES
+    }
+
     /// Takes the next byte to the controller.
     pub(super) fn take(&mut self) -> Option<u8> {
         if self.queued == 0 {

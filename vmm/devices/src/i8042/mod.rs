@@ -152,6 +152,11 @@ impl I8042 {
         taken
     }
 
+    /// Whether [`Self::keys`] would take `count` bytes.
+    pub(crate) const fn has_room_for(&self, count: usize) -> bool {
+        self.state.keyboard.has_room_for(count)
+    }
+
     /// As after a reset of the machine.
     pub fn reset(&mut self) {
         self.state = I8042State::after_reset();

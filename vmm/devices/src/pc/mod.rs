@@ -40,8 +40,10 @@ use crate::pit::{Pit, PitState};
 use crate::reset_control::{ResetControl, ResetControlState};
 use crate::rtc::{MemorySizes, Rtc, RtcState};
 use crate::scratch::{Scratch, ScratchState};
+use crate::typist::{Stroke, Typist, TypistState};
 use crate::uart::{Uart, UartState};
 use crate::vga::VideoMemory;
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use screen::VideoWindows;
 
@@ -103,6 +105,7 @@ pub struct PcState {
     reset_control: ResetControlState,
     hpet: HpetState,
     i8042: I8042State,
+    typist: Box<TypistState>,
     debug_ports: DebugPortsState,
     pci: PciHostState,
     fw_cfg: Option<FwCfgState>,
@@ -121,11 +124,12 @@ enum Timer {
     Hpet,
     Pci,
     FwCfg,
+    Typist,
 }
 
 impl Timer {
-    const ALL: [Self; 7] =
-        [Self::Uart, Self::Pit, Self::Rtc, Self::AcpiPm, Self::Hpet, Self::Pci, Self::FwCfg];
+    const ALL: [Self; 8] =
+        [Self::Uart, Self::Pit, Self::Rtc, Self::AcpiPm, Self::Hpet, Self::Pci, Self::FwCfg, Self::Typist];
 }
 
 /// A PC's devices.
@@ -140,6 +144,7 @@ pub struct Pc {
     reset_control: ResetControl,
     hpet: Hpet,
     i8042: I8042,
+    typist: Typist,
     debug_ports: DebugPorts,
     pci: PciHost,
     fw_cfg: Option<FwCfg>,
@@ -179,6 +184,7 @@ impl Pc {
             reset_control: ResetControl::new(),
             hpet: Hpet::new(hpet::lines(&lines)),
             i8042: I8042::new(lines.line(KEYBOARD_IRQ), lines.line(AUXILIARY_IRQ)),
+            typist: Typist::new(),
             debug_ports: DebugPorts::new(config.debug_exit, config.debug_console),
             pci: pci_bus::bus(&lines, config.test_devices, config.screen, started_by),
             fw_cfg: config.fw_cfg,
@@ -221,6 +227,13 @@ impl Pc {
         taken
     }
 
+    /// Has `strokes` made at the keyboard, one after the other. Returns whether there was room: all are taken or none.
+    pub fn type_keys(&mut self, strokes: &[Stroke], now: Nanos) -> bool {
+        let taken = self.typist.enqueue(strokes, now);
+        self.touched(Timer::Typist);
+        taken
+    }
+
     /// The last byte that the guest wrote to the diagnostic port: how far its firmware has come.
     pub fn diagnostic_code(&self) -> u8 {
         self.debug_ports.diagnostic()
@@ -236,6 +249,7 @@ impl Pc {
         self.reset_control.reset();
         self.hpet.reset(now);
         self.i8042.reset();
+        self.typist.reset();
         self.debug_ports.reset();
         self.pci.reset();
         if let Some(fw_cfg) = &mut self.fw_cfg {
@@ -270,6 +284,7 @@ impl Pc {
             reset_control: self.reset_control.save(),
             hpet: self.hpet.save(),
             i8042: self.i8042.save(),
+            typist: self.typist.save(),
             debug_ports: self.debug_ports.save(),
             pci: self.pci.save(),
             fw_cfg: self.fw_cfg.as_ref().map(FwCfg::save),
@@ -288,6 +303,7 @@ impl Pc {
         self.reset_control.restore(&state.reset_control);
         self.hpet.restore(&state.hpet);
         self.i8042.restore(&state.i8042);
+        self.typist.restore(&state.typist);
         self.debug_ports.restore(&state.debug_ports);
         self.pci.restore(&state.pci);
         if let (Some(fw_cfg), Some(state)) = (&mut self.fw_cfg, &state.fw_cfg) {
@@ -317,6 +333,7 @@ impl Pc {
             Timer::AcpiPm => self.acpi_pm.next_deadline(),
             Timer::Hpet => self.hpet.next_deadline(),
             Timer::Pci => self.pci.next_deadline(),
+            Timer::Typist => self.typist.next_deadline(),
             Timer::FwCfg => self.fw_cfg.as_ref().map_or(Nanos::NEVER, FwCfg::next_deadline),
         }
     }
@@ -465,6 +482,7 @@ impl Platform for Pc {
                 }
                 Timer::Pci => self.advance_pci(now),
                 Timer::FwCfg => self.advance_fw_cfg(now),
+                Timer::Typist => self.typist.advance(now, &mut self.i8042),
             }
             self.touched(timer);
         }

@@ -4,6 +4,7 @@ mod firmware_memory;
 mod interrupts;
 mod pci_functions;
 mod random_accesses;
+mod screen;
 mod widths;
 
 use super::*;
