@@ -11,16 +11,20 @@ use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
 use core::time::Duration;
+use devices::{Stroke, View};
 use hal::boot::Machine;
 use log::LevelFilter;
 use monitor::{
     Control, ControlError, CoreShares, ExitRecord, ExitStats, Feature, FeatureState, HostCpu, HostInfo,
-    HostMemory, Mitigation, Nodes, Overrides, SchedulingChange, Snapshot, VcpuInfo, VcpuStats, VcpuTimes,
-    VmInfo, VmState, VmStats, VmSummary, VmTimes, WakeDelays,
+    HostMemory, Mitigation, Nodes, Overrides, Picture, SchedulingChange, Snapshot, VcpuInfo, VcpuStats,
+    VcpuTimes, VmInfo, VmState, VmStats, VmSummary, VmTimes, WakeDelays,
 };
 use sched::{CoreId, EntityId};
 use vmm::{ExitReason, RunState, Stats};
 use vmx::Secondary;
+
+/// The longest that a screenshot may be, in bytes as it is encoded: minutes on a serial line.
+const MOST_PICTURE_BYTES: usize = 1 << 20;
 
 /// The machines, and what the monitor's commands set off.
 #[derive(Debug)]
@@ -72,6 +76,16 @@ impl Operator {
 
     fn guest(&self, name: &str) -> Result<&Guest, ControlError> {
         Ok(&self.fleet.guests()[self.fleet.find(name)?])
+    }
+
+    /// What the screen of the machine `name` shows now.
+    fn screen(&self, name: &str) -> Result<View, ControlError> {
+        let machine = self.guest(name)?.machine().ok_or(ControlError::NotRunning)?;
+        machine.screen().ok_or_else(|| {
+            ControlError::Refused(String::from(
+                "it has no screen; screen = \"vga\" in craton.toml gives it one",
+            ))
+        })
     }
 
     fn vcpu_info(&self, guest: &Guest, id: EntityId, body: &Body) -> VcpuInfo {
@@ -305,6 +319,46 @@ impl Control for Operator {
             None => guest.last_run.get(wanted).map(|run| run.stats.clone()),
         };
         Ok(stats.as_ref().map_or_else(Vec::new, exit_records))
+    }
+
+    fn screen_text(&self, name: &str) -> Result<Vec<String>, ControlError> {
+        let view = self.screen(name)?;
+        match view.text() {
+            Some(text) => Ok(text.rows().collect()),
+            None => {
+                let (width, height) = view.size();
+                let what = view.describe();
+                Err(ControlError::Refused(format!("it shows {what}, {width} x {height}, not text")))
+            }
+        }
+    }
+
+    fn screenshot(&self, name: &str) -> Result<Picture, ControlError> {
+        let view = self.screen(name)?;
+        let (width, height) = view.size();
+        let mut encoder = monitor::Encoder::new(width);
+        let mut line = Vec::new();
+        for y in 0..height {
+            view.line(y, &mut line);
+            encoder.line(&line);
+            if encoder.length() > MOST_PICTURE_BYTES {
+                return Err(ControlError::Refused(String::from(
+                    "its picture is too large for the serial line",
+                )));
+            }
+        }
+        Ok(encoder.finish())
+    }
+
+    fn type_keys(&mut self, name: &str, strokes: &[Vec<u8>]) -> Result<(), ControlError> {
+        let machine = self.guest(name)?.machine().ok_or(ControlError::NotRunning)?;
+        let strokes: Option<Vec<Stroke>> = strokes.iter().map(|codes| Stroke::new(codes)).collect();
+        let taken = strokes.is_some_and(|strokes| machine.type_keys(&strokes));
+        if taken {
+            Ok(())
+        } else {
+            Err(ControlError::Refused(String::from("too many keys wait already; type less, or later")))
+        }
     }
 
     fn host(&self) -> HostInfo {

@@ -17,7 +17,7 @@ pub(crate) struct CommandHelp {
 }
 
 /// All commands, as `help` lists them.
-pub(crate) const COMMANDS: [CommandHelp; 12] = [
+pub(crate) const COMMANDS: [CommandHelp; 15] = [
     CommandHelp {
         name: "help",
         usage: "help [COMMAND]",
@@ -76,6 +76,25 @@ pub(crate) const COMMANDS: [CommandHelp; 12] = [
         details: "VCPU is a number from 0, 0 if left out. The newest exit is the last row.",
     },
     CommandHelp {
+        name: "screen",
+        usage: "screen [NAME]",
+        summary: "the text on a virtual machine's screen",
+        details: "For machines with screen = \"vga\" in `craton.toml`.",
+    },
+    CommandHelp {
+        name: "screenshot",
+        usage: "screenshot [NAME]",
+        summary: "the picture on a virtual machine's screen, for a program",
+        details: "Prints it encoded, in lines of base64; 'cargo xtask run --screenshot FILE' makes a PNG file of it.",
+    },
+    CommandHelp {
+        name: "keys",
+        usage: "keys NAME TEXT",
+        summary: "type at a virtual machine's keyboard",
+        details: "TEXT is typed as it is, to the end of the line, on a keyboard with United States layout. Keys by name\n\
+                  are in angle brackets: <enter> <esc> <f12> <up> <ctrl-c> <ctrl-alt-del>; <lt> is the bracket itself.",
+    },
+    CommandHelp {
         name: "host",
         usage: "host",
         summary: "CPUs and their load, features in use, memory, mitigations",
@@ -112,6 +131,7 @@ pub(crate) const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "
 
 const CREATE_USAGE: &str = "vm create NAME FROM [KEY=VALUE ...]";
 const SET_USAGE: &str = "vm set [NAME] KEY=VALUE ...";
+const KEYS_USAGE: &str = "keys NAME TEXT";
 const DESTROY_USAGE: &str = "vm destroy NAME";
 const STATS_USAGE: &str = "stats [NAME] [vcpu N] | stats host";
 
@@ -152,6 +172,10 @@ pub(crate) enum Command<'a> {
     /// Every so often, so many times; for ever without a number.
     Top(Duration, Option<u32>),
     Exits(Option<&'a str>, Option<&'a str>),
+    Screen(Option<&'a str>),
+    Screenshot(Option<&'a str>),
+    /// What to type, and at whose keyboard.
+    Keys(&'a str, &'a str),
     Host,
     ShowLog,
     SetLog(LevelFilter),
@@ -243,6 +267,9 @@ pub(crate) fn help_for(name: &str) -> Result<&'static CommandHelp, ParseError<'_
 /// # Errors
 /// When the first words are no command, or when words are left over.
 pub(crate) fn parse(line: &str) -> Result<Command<'_>, ParseError<'_>> {
+    if let Some(("keys", rest)) = line.trim_ascii().split_once(' ') {
+        return keys(rest.trim_ascii_start());
+    }
     let mut words = words(line);
     let Some(name) = words.next() else { return Ok(Command::Nothing) };
     let command = match name {
@@ -252,7 +279,10 @@ pub(crate) fn parse(line: &str) -> Result<Command<'_>, ParseError<'_>> {
         "stats" => stats(&mut words)?,
         "top" => top(words.next(), words.next())?,
         "exits" => Command::Exits(words.next(), words.next()),
+        "screen" => Command::Screen(words.next()),
+        "screenshot" => Command::Screenshot(words.next()),
         "host" => Command::Host,
+        "keys" => return keys(""),
         "log" => match words.next() {
             None => Command::ShowLog,
             Some(level) => Command::SetLog(level.parse().map_err(|_| ParseError::UnknownLevel(level))?),
@@ -284,6 +314,17 @@ fn words(line: &str) -> impl Iterator<Item = &str> {
         rest = others.trim_ascii_start();
         (!word.is_empty()).then_some(word)
     })
+}
+
+/// What is typed is the rest of the line, blanks and all.
+fn keys(rest: &str) -> Result<Command<'_>, ParseError<'_>> {
+    let missing = |what| ParseError::Missing { what, usage: KEYS_USAGE };
+    let (name, text) = match rest.split_once(' ') {
+        Some((name, text)) if !text.is_empty() => (name, text),
+        Some(_) | None if rest.is_empty() => return Err(missing("the name of the virtual machine")),
+        Some(_) | None => return Err(missing("what to type")),
+    };
+    Ok(Command::Keys(name, text))
 }
 
 fn vm<'a>(words: &mut impl Iterator<Item = &'a str>) -> Result<Command<'a>, ParseError<'a>> {

@@ -52,7 +52,7 @@ fn expected_after<'a>(earlier: &[&str], word: &str, vms: &'a [String]) -> Vec<&'
         ["log"] => LEVELS.to_vec(),
         ["stats"] => names_of_vms().chain(["host"]).collect(),
         ["stats", name] if *name != "host" => ["vcpu"].to_vec(),
-        ["exits" | "console"]
+        ["exits" | "console" | "screen" | "screenshot" | "keys"]
         | ["vm", "start" | "pause" | "resume" | "stop" | "reset" | "console" | "info" | "set" | "destroy"]
         | ["vm", "create", _] => names_of_vms().collect(),
         ["vm", "create", _, _, ..] => settings(&CREATE_KEYS, word),

@@ -2,6 +2,7 @@
 
 use crate::definition::{Nodes, Overrides, Restart, Scheduling, SchedulingChange};
 use crate::error::ControlError;
+use crate::picture::Picture;
 use crate::times::{Snapshot, VcpuTimes, VmStats};
 use alloc::borrow::Cow;
 use alloc::string::String;
@@ -273,6 +274,27 @@ pub trait Control {
     /// # Errors
     /// [`ControlError::NoSuchVm`], [`ControlError::NoSuchVcpu`].
     fn recent_exits(&self, name: &str, vcpu: u32) -> Result<Vec<ExitRecord>, ControlError>;
+
+    /// The text on a virtual machine's screen, row by row.
+    ///
+    /// # Errors
+    /// [`ControlError::NoSuchVm`], [`ControlError::NotRunning`], or [`ControlError::Refused`] when it has no screen, or
+    /// none with text.
+    fn screen_text(&self, name: &str) -> Result<Vec<String>, ControlError>;
+
+    /// The picture on a virtual machine's screen.
+    ///
+    /// # Errors
+    /// [`ControlError::NoSuchVm`], [`ControlError::NotRunning`], or [`ControlError::Refused`] when it has no screen, or
+    /// a picture that is too large for the serial line.
+    fn screenshot(&self, name: &str) -> Result<Picture, ControlError>;
+
+    /// Types at a virtual machine's keyboard: each of `strokes` is what the keyboard sends for keys that go down and up
+    /// again, in scan code set 2, at most 16 bytes. They are made one after the other, from now on.
+    ///
+    /// # Errors
+    /// [`ControlError::NoSuchVm`], [`ControlError::NotRunning`], or [`ControlError::Refused`] when too many wait already.
+    fn type_keys(&mut self, name: &str, strokes: &[Vec<u8>]) -> Result<(), ControlError>;
 
     /// The host: CPUs, memory, features, mitigations.
     fn host(&self) -> HostInfo;

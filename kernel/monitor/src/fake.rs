@@ -3,6 +3,7 @@
 use crate::control::*;
 use crate::definition::*;
 use crate::error::ControlError;
+use crate::picture::Picture;
 use crate::times::*;
 use core::time::Duration;
 use log::LevelFilter;
@@ -234,6 +235,24 @@ impl Control for FakeControl {
             record("CPUID", 0, 0xffff_ffff_8100_0000, 1_000),
             record("I/O instruction", 0x3f8_0003, 0x1000, 1_250),
         ])
+    }
+
+    fn screen_text(&self, name: &str) -> Result<Vec<String>, ControlError> {
+        match self.vm(name)?.state {
+            VmState::Running => Ok(vec!["GRUB loading.".into(), String::new(), String::new()]),
+            _ => Err(ControlError::NotRunning),
+        }
+    }
+
+    fn screenshot(&self, name: &str) -> Result<Picture, ControlError> {
+        self.vm(name)?;
+        Ok(Picture { width: 2, height: 1, bytes: vec![1, 2, 3, 4, 0x81] })
+    }
+
+    fn type_keys(&mut self, name: &str, strokes: &[Vec<u8>]) -> Result<(), ControlError> {
+        self.vm(name)?;
+        self.calls.push(format!("type {name} {strokes:02x?}"));
+        Ok(())
     }
 
     fn host(&self) -> HostInfo {

@@ -19,6 +19,7 @@ mod keys;
 mod line;
 mod numbers;
 mod output;
+mod picture;
 mod reports;
 mod settings;
 mod shell;
@@ -28,6 +29,7 @@ mod table;
 mod terminal;
 mod times;
 mod top;
+mod typing;
 
 #[cfg(test)]
 mod fake;
@@ -39,6 +41,7 @@ pub use control::{
 pub use definition::{Cap, Class, Cores, Nodes, Overrides, Restart, Scheduling, SchedulingChange};
 pub use error::ControlError;
 pub use output::Output;
+pub use picture::{Encoder, Picture};
 pub use terminal::{ESCAPE_KEY, Focus, Terminal};
 pub use times::{
     CoreShares, DelayBucket, ExitStats, Snapshot, VcpuStats, VcpuTimes, VmStats, VmTimes, WakeDelays,

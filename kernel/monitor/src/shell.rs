@@ -5,9 +5,11 @@ use crate::control::{Control, VmState, VmSummary};
 use crate::definition::SchedulingChange;
 use crate::error::ControlError;
 use crate::output::{Output, print};
+use crate::picture::{Picture, base64_lines};
 use crate::reports;
 use crate::stats;
 use crate::top::Top;
+use crate::typing::{NotTyped, strokes};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -66,6 +68,9 @@ fn try_run(line: &str, control: &mut dyn Control, out: &mut dyn Output) -> Resul
             return Ok(Some(Request::Repeat(Top::start(interval, count, control, out))));
         }
         Command::Exits(name, vcpu) => exits(name, vcpu, control, out)?,
+        Command::Screen(name) => screen(name, control, out)?,
+        Command::Screenshot(name) => screenshot(name, control, out)?,
+        Command::Keys(name, text) => keys(name, text, control, out)?,
         Command::Host => reports::host(&control.host(), &control.snapshot().cores, out),
         Command::ShowLog => print(out, format_args!("log level is {}\n", level_name(control))),
         Command::SetLog(level) => {
@@ -186,6 +191,43 @@ fn exits(
         .recent_exits(&vm.name, vcpu)
         .map_err(|error| explain("show the exits of", &vm.name, &error))?;
     reports::exits(&vm.name, vcpu, &records, out);
+    Ok(())
+}
+
+/// The text of a screen, without the empty rows at its end.
+fn screen(name: Option<&str>, control: &dyn Control, out: &mut dyn Output) -> Result<(), String> {
+    let name = find(name, control)?.name;
+    let rows = control.screen_text(&name).map_err(|error| explain("show the screen of", &name, &error))?;
+    let shown = rows.iter().rposition(|row| !row.is_empty()).map_or(0, |last| last + 1);
+    rows.iter().take(shown).for_each(|row| print(out, format_args!("{row}\n")));
+    print(
+        out,
+        format_args!("[{name}: {} rows, {} of them empty at the end]\n", rows.len(), rows.len() - shown),
+    );
+    Ok(())
+}
+
+fn screenshot(name: Option<&str>, control: &dyn Control, out: &mut dyn Output) -> Result<(), String> {
+    let name = find(name, control)?.name;
+    let picture = control.screenshot(&name).map_err(|error| explain("show the screen of", &name, &error))?;
+    let Picture { width, height, bytes } = picture;
+    print(out, format_args!("[screenshot of {name}: {width} x {height}, {} bytes]\n", bytes.len()));
+    for line in base64_lines(&bytes) {
+        out.write_bytes(line.trim_ascii_end());
+        print(out, format_args!("\n"));
+    }
+    print(out, format_args!("[end of screenshot]\n"));
+    Ok(())
+}
+
+fn keys(name: &str, text: &str, control: &mut dyn Control, out: &mut dyn Output) -> Result<(), String> {
+    let name = find(Some(name), control)?.name;
+    let strokes = strokes(text).map_err(|error| match error {
+        NotTyped::Character(character) => format!("the keyboard has no '{character}'"),
+        NotTyped::Key(key) => format!("no key is called '{key}'; 'help keys' names some"),
+    })?;
+    control.type_keys(&name, &strokes).map_err(|error| explain("type at", &name, &error))?;
+    print(out, format_args!("typing {} keys at {name}\n", strokes.len()));
     Ok(())
 }
 

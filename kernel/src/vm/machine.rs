@@ -6,7 +6,7 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use arch::Tsc;
 use core::sync::atomic::Ordering;
-use devices::Pc;
+use devices::{Pc, Stroke, View};
 use hal::vmx::{GuestSpace, Vmcs};
 use memory::{GuestMemory, HasRom};
 use monitor::ControlError;
@@ -161,6 +161,20 @@ impl Machine {
     pub(crate) fn touch_console(&self, now: Tsc) {
         self.vm.platform().console_input(self.vm.clock.nanos(now));
         self.vm.serve_platform();
+    }
+
+    /// What its screen shows now, if it has one.
+    pub(crate) fn screen(&self) -> Option<View> {
+        let now = self.vm.clock.nanos(hal::time::now());
+        self.vm.platform().screen(now)
+    }
+
+    /// Types at its keyboard. Returns whether all of `strokes` were taken; none are otherwise.
+    pub(crate) fn type_keys(&self, strokes: &[Stroke]) -> bool {
+        let now = self.vm.clock.nanos(hal::time::now());
+        let taken = self.vm.platform().type_keys(strokes, now);
+        self.vm.serve_platform();
+        taken
     }
 
     /// Whether its vCPUs have cores of their own.

@@ -5,7 +5,11 @@ use super::*;
 #[test]
 fn every_command_in_the_table_is_understood() {
     for command in COMMANDS {
-        let line = if command.name == "vm" { "vm list" } else { command.name };
+        let line = match command.name {
+            "vm" => "vm list",
+            "keys" => "keys a b",
+            name => name,
+        };
         assert!(parse(line).is_ok(), "{line}");
     }
     for verb in VM_VERBS {
@@ -113,4 +117,13 @@ fn long_lists_are_cut() {
     let words = ["w"; MOST_LISTED + 3];
     assert!(OneOf(&words).to_string().ends_with("w, w and 3 more"));
     assert!(OneOf(&words[..MOST_LISTED]).to_string().ends_with("w, w"));
+}
+
+#[test]
+fn what_is_typed_is_the_rest_of_the_line() {
+    assert_eq!(parse(" keys web  ls  -l <enter> "), Ok(Command::Keys("web", " ls  -l <enter>")));
+    assert_eq!(parse("keys web x"), Ok(Command::Keys("web", "x")));
+    for line in ["keys", "keys web", "keys web "] {
+        assert!(matches!(parse(line), Err(ParseError::Missing { .. })), "{line}");
+    }
 }

@@ -306,3 +306,20 @@ fn many_machines_do_not_flood_the_line() {
     assert!(shown("reboot", &mut control).0.len() < 300);
     assert!(shown("stats", &mut control).0.ends_with(" and 4984 more\r\n"));
 }
+
+#[test]
+fn a_screen_is_shown_as_text_or_encoded() {
+    assert_eq!(text("screen debian"), "GRUB loading.\r\n[debian: 3 rows, 2 of them empty at the end]\r\n");
+    assert!(text("screen probe").starts_with("error: cannot show the screen of probe: it does not run"));
+    let shown = text("screenshot debian");
+    assert_eq!(shown, "[screenshot of debian: 2 x 1, 5 bytes]\r\nAQIDBIE=\r\n[end of screenshot]\r\n");
+}
+
+#[test]
+fn keys_are_typed_or_refused_by_name() {
+    let mut control = FakeControl::two_vms();
+    assert_eq!(shown("keys debian A<enter>", &mut control).0, "typing 2 keys at debian\r\n");
+    assert_eq!(control.calls, ["type debian [[12, 1c, f0, 1c, f0, 12], [5a, f0, 5a]]"]);
+    assert_eq!(text("keys debian <f99>"), "error: no key is called 'f99'; 'help keys' names some\r\n");
+    assert!(text("keys debian \u{e9}").starts_with("error: the keyboard has no"));
+}
