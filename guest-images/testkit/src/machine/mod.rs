@@ -25,4 +25,5 @@ pub(crate) mod startup;
 pub(crate) mod task;
 pub(crate) mod trap;
 pub(crate) mod trial;
+pub(crate) mod video;
 pub(crate) mod window;

@@ -12,6 +12,7 @@ mod interrupts;
 pub(crate) mod ipi_modes;
 mod neighbour;
 mod random;
+mod screen;
 mod smp_hlt;
 pub(crate) mod smp_start;
 mod smp_tlb;
@@ -125,6 +126,7 @@ pub(crate) const ALL: &[Program] = &[
     // Behind the others: it leaves segments, control registers and page tables changed.
     Program::new("emulate-diff", emulate_diff::emulate_diff),
     Program::new("emulate-modes", emulate_modes::emulate_modes),
+    Program::unending("screen", screen::screen),
     Program::unending("heartbeat", heartbeat::heartbeat),
     Program::unending("triple-fault", hostile::triple_fault),
     Program::unending("debug-exit", hostile::debug_exit),
