@@ -15,6 +15,7 @@ mod process;
 mod progress;
 mod qemu;
 mod run;
+mod screenshot;
 mod setup;
 mod test;
 mod usb;

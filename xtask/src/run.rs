@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 use crate::console::{self, Ending, ExitStatus, Interrupted};
 use crate::guests::exec::{Marks, Progress};
 use crate::machine::{self, Emulator, Firmware, Host, Kind, Machine, Processor, Size, Wish};
-use crate::{guests, image, paths, progress};
+use crate::{guests, image, paths, progress, screenshot};
 
 /// How long a command may take, boot included, when no limit is given.
 const EXEC_LIMIT: Duration = Duration::from_secs(1800);
@@ -39,6 +39,10 @@ pub(crate) struct Arguments {
     /// Run CMD in the guest's shell, print what it prints, and exit with its status.
     #[arg(long, value_name = "CMD")]
     pub(crate) exec: Option<String>,
+    /// Write the screen of the first guest that has one to FILE, as PNG, when the run ends: with the command of
+    /// `--exec`, when you leave, or, which is no error then, when the time limit is over.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) screenshot: Option<PathBuf>,
     /// End after this many seconds, with an error.
     #[arg(long, value_name = "S")]
     pub(crate) timeout: Option<u64>,
@@ -60,6 +64,12 @@ pub(crate) fn run_on(kind: Kind, arguments: &Arguments) -> Result<ExitCode> {
     machine::emulator::prepare(kind)?;
     let mut archive = guests::pack(arguments.guests.as_deref())?;
     let directory = paths::build()?;
+    let with_screen =
+        arguments.screenshot.as_ref().map(|_| screenshot::guest_with_screen(&archive)).transpose()?;
+    let picture = |emulator: &mut Emulator| match (&arguments.screenshot, &with_screen) {
+        (Some(path), Some(name)) => screenshot::take(&mut emulator.serial, name, path),
+        (Some(_), None) | (None, _) => Ok(()),
+    };
     let limit = arguments.timeout.map(Duration::from_secs);
     let machine = |images, name: &str| Machine {
         kind,
@@ -79,7 +89,8 @@ pub(crate) fn run_on(kind: Kind, arguments: &Arguments) -> Result<ExitCode> {
             let mut emulator = machine(images, "exec").start()?;
             let limit = limit.unwrap_or(EXEC_LIMIT);
             let outcome = follow(&mut emulator, &guest, &marks, &interrupted, limit);
-            finish(emulator, outcome.map(ExitCode::from))
+            let outcome = outcome.and_then(|status| picture(&mut emulator).map(|()| ExitCode::from(status)));
+            finish(emulator, outcome)
         }
         None => {
             let images = image::build(&archive.to_tar()?, &directory)?;
@@ -88,8 +99,15 @@ pub(crate) fn run_on(kind: Kind, arguments: &Arguments) -> Result<ExitCode> {
                 kind.name()
             ));
             let mut emulator = machine(images, "run").start()?;
-            let outcome = console::connect(&mut emulator, &interrupted, limit);
-            let outcome = outcome.map(|ending| match ending {
+            let ending = console::connect(&mut emulator, &interrupted, limit);
+            let ending = match ending {
+                Ok(Ending::TimeIsUp) if arguments.screenshot.is_none() => {
+                    Err(anyhow!("the time limit of {} s is over", limit.unwrap_or_default().as_secs()))
+                }
+                Ok(ending @ (Ending::Left | Ending::TimeIsUp)) => picture(&mut emulator).map(|()| ending),
+                other => other,
+            };
+            let outcome = ending.map(|ending| match ending {
                 Ending::MachineOff => {
                     progress::note("the machine is off");
                     ExitCode::SUCCESS
@@ -98,7 +116,7 @@ pub(crate) fn run_on(kind: Kind, arguments: &Arguments) -> Result<ExitCode> {
                     progress::note(format_args!("a guest ended with status {status}"));
                     ExitCode::from(status)
                 }
-                Ending::Left => ExitCode::SUCCESS,
+                Ending::Left | Ending::TimeIsUp => ExitCode::SUCCESS,
             });
             finish(emulator, outcome)
         }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use crate::machine::{Emulator, Kind};
 use cursor_query::CursorQuery;
@@ -52,13 +52,13 @@ pub(crate) enum Ending {
     MachineOff,
     /// A guest ended its machine with this status.
     GuestExit(u8),
+    /// The time limit is over.
+    TimeIsUp,
 }
 
 /// Connects standard input and output to the machine until the user leaves, the machine ends, or a guest that has
 /// the debug exit device uses it.
-///
-/// # Errors
-/// After `limit`, if there is one.
+/// It also ends after `limit`, if there is one.
 pub(crate) fn connect(
     machine: &mut Emulator,
     interrupted: &Interrupted,
@@ -106,11 +106,8 @@ pub(crate) fn connect(
         if leave.load(Ordering::Relaxed) || interrupted.is_set() {
             break Ending::Left;
         }
-        if let Some(limit) = limit
-            && deadline.is_some_and(|deadline| Instant::now() > deadline)
-        {
-            drop(terminal);
-            bail!("the time limit of {} s is over", limit.as_secs());
+        if deadline.is_some_and(|deadline| Instant::now() > deadline) {
+            break Ending::TimeIsUp;
         }
     };
     if let Some(queries) = queries {

@@ -10,6 +10,7 @@ mod lifecycle;
 mod linux;
 mod monitor;
 mod refusal;
+mod screen;
 mod screen_text;
 mod smp;
 mod suite;
@@ -42,6 +43,7 @@ fn all() -> Vec<Case> {
         smp::CASES,
         variants::CASES,
         monitor::CASES,
+        screen::CASES,
         lifecycle::CASES,
         firmware::CASES,
         testkit::CASES,
