@@ -11,6 +11,7 @@ use crate::screenshot::{Picture, enter_monitor};
 pub(super) const CASES: &[Case] = &[
     Case { name: "screen::pictures_and_keys", run: pictures },
     Case { name: "screen::linux_console", run: linux },
+    Case { name: "screen::seabios", run: seabios },
 ];
 
 /// Ctrl-], which leaves the monitor, too.
@@ -68,6 +69,26 @@ fn text_of(serial: &mut Serial, name: &str) -> Result<String> {
     let text = serial.wait_for("empty at the end]", SHORT)?;
     serial.wait_for(PROMPT, SHORT)?;
     Ok(text.replace('\r', ""))
+}
+
+/// SeaBIOS starts the video BIOS, which sets a mode of its own, and writes there what it does.
+fn seabios(lab: &Lab) -> Result<()> {
+    let configuration = "[[vm]]\nname = \"bios\"\nmemory_mib = 32\nfirmware = \"seabios\"\ndebug_console = true\n\
+                         console = true\nscreen = \"vga\"\n";
+    let archive = archive(configuration, &["seabios", "vgabios-stdvga.bin"])?;
+    lab.boot("screen-seabios", &archive, |machine| {
+        let serial = &mut machine.serial;
+        serial.wait_for("enter handle_18", LONG)?;
+        enter_monitor(serial)?;
+        let shown = text_of(serial, "bios")?;
+        let picture = Picture::of(serial, "bios")?;
+        picture.write(&crate::paths::build()?.join("screen-seabios.png"))?;
+        ensure!(
+            shown.contains("SeaBIOS (version") && shown.contains("No bootable device."),
+            "the screen shows {shown}"
+        );
+        Ok(())
+    })
 }
 
 /// Debian's kernel writes its log on the screen, and takes what is typed there.

@@ -9,6 +9,11 @@ pub(super) fn seabios() -> Result<Vec<u8>> {
     file("seabios", "usr/share/seabios/bios-256k.bin")
 }
 
+/// The video BIOS that goes with the screen, also SeaBIOS's.
+pub(super) fn video_bios() -> Result<Vec<u8>> {
+    file("seabios", "usr/share/seabios/vgabios-stdvga.bin")
+}
+
 /// OVMF, a UEFI without system-management mode: its code.
 pub(super) fn ovmf() -> Result<Vec<u8>> {
     file("ovmf", "usr/share/OVMF/OVMF_CODE_4M.fd")

@@ -43,6 +43,9 @@ pub(crate) fn from_configuration(configuration: &Path) -> Result<Archive> {
     Ok(archive)
 }
 
+/// The BIOS of a screen, which firmware starts; it is named nowhere.
+const VIDEO_BIOS: &str = "vgabios-stdvga.bin";
+
 /// The content of one of the images that we know how to make.
 pub(crate) fn ours(name: &str) -> Result<Vec<u8>> {
     match name {
@@ -50,6 +53,7 @@ pub(crate) fn ours(name: &str) -> Result<Vec<u8>> {
         "vmlinux" => linux::uncompressed(),
         "initramfs.cpio" => initramfs::build(),
         "seabios" => firmware::seabios(),
+        VIDEO_BIOS => firmware::video_bios(),
         "ovmf" => firmware::ovmf(),
         "ovmf-vars" => firmware::ovmf_variables(),
         "testkit" => {
@@ -76,18 +80,27 @@ fn image_names(text: &str) -> Result<Vec<String>> {
             }
         }
     }
+    let has = |key: &str, vm: &toml::Value| {
+        vm.get(key).and_then(toml::Value::as_str).is_some_and(|it| it != "none")
+    };
+    let mut vms = table.get("vm").and_then(toml::Value::as_array).into_iter().flatten();
+    if vms.any(|vm| has("firmware", vm) && has("screen", vm)) {
+        names.push(VIDEO_BIOS.to_owned());
+    }
     Ok(names)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::image_names;
+    use super::{VIDEO_BIOS, image_names};
 
     #[test]
     fn every_image_is_named_once() {
         let text =
             "[[vm]]\nname='a'\nkernel='vmlinuz'\ninitramfs='i'\n[[vm]]\nkernel='vmlinux'\ninitramfs='i'\n";
         assert_eq!(image_names(text).expect("valid"), ["vmlinuz", "i", "vmlinux"]);
+        let firmware = "[[vm]]\nfirmware='seabios'\nscreen='vga'\n[[vm]]\nkernel='k'\nscreen='vga'\n";
+        assert_eq!(image_names(firmware).expect("valid"), ["seabios", "k", VIDEO_BIOS]);
     }
 
     #[test]
