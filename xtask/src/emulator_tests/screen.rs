@@ -12,6 +12,7 @@ pub(super) const CASES: &[Case] = &[
     Case { name: "screen::pictures_and_keys", run: pictures },
     Case { name: "screen::linux_console", run: linux },
     Case { name: "screen::seabios", run: seabios },
+    Case { name: "screen::ovmf_is_typed_at", run: ovmf },
 ];
 
 /// Ctrl-], which leaves the monitor, too.
@@ -88,6 +89,30 @@ fn seabios(lab: &Lab) -> Result<()> {
             "the screen shows {shown}"
         );
         Ok(())
+    })
+}
+
+/// OVMF draws its shell in a framebuffer, and takes what is typed at the keyboard. Its serial console shows the same.
+fn ovmf(lab: &Lab) -> Result<()> {
+    let configuration = "[[vm]]\nname = \"uefi\"\nmemory_mib = 128\nfirmware = \"ovmf\"\n\
+                         firmware_vars = \"ovmf-vars\"\nconsole = true\nscreen = \"vga\"\n";
+    let archive = archive(configuration, &["ovmf", "ovmf-vars", "vgabios-stdvga.bin"])?;
+    lab.boot("screen-ovmf", &archive, |machine| {
+        let serial = &mut machine.serial;
+        serial.wait_for("Shell>", LONG)?;
+        enter_monitor(serial)?;
+        serial.send(b"keys uefi echo A-b_C<enter>\r")?;
+        serial.wait_for("typing 11 keys at uefi", SHORT)?;
+        serial.wait_for(PROMPT, SHORT)?;
+        serial.send(ESCAPE)?;
+        // What the command prints; what is typed is drawn character by character.
+        serial.wait_for("A-b_C", SHORT)?;
+        enter_monitor(serial)?;
+        let picture = Picture::of(serial, "uefi")?;
+        ensure!((picture.width, picture.height) == (1280, 800), "{} x {}", picture.width, picture.height);
+        let lit = picture.pixels.iter().filter(|component| **component > 100).count();
+        ensure!(lit > 3000, "{lit} components are lit");
+        picture.write(&crate::paths::build()?.join("screen-ovmf.png"))
     })
 }
 
