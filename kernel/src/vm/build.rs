@@ -410,6 +410,7 @@ fn load(
             Boot::Pvh => Some(BootProtocol::Pvh),
         },
         initramfs,
+        modules: &[],
         cmdline: &config.cmdline,
         screen: match config.screen {
             config::Screen::None => loader::Screen::None,

@@ -39,6 +39,7 @@ targets! {
     emulate "emulate" INPUTS;
     firmware "firmware" INPUTS;
     flash "flash" INPUTS;
+    flat "flat" 300;
     fw_cfg "fw-cfg" INPUTS;
     hpet "hpet" INPUTS;
     i8042 "i8042" INPUTS;
@@ -46,6 +47,7 @@ targets! {
     lapic "lapic" INPUTS;
     loader "loader" 300;
     machine "machine" 300;
+    multiboot "multiboot" 1000;
     pc "pc" INPUTS;
     pci "pci" INPUTS;
     pic "pic" INPUTS;

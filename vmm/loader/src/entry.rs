@@ -1,10 +1,13 @@
 //! The processor state in which a guest's first instruction runs.
 //!
-//! "The Linux/x86 Boot Protocol", "64-bit Boot Protocol"; Xen, "x86/HVM direct boot ABI" for PVH. SDM Vol. 3C, "Checks
-//! on Guest Segment Registers", for what is left open there (a busy TR, accessed segments).
+//! "The Linux/x86 Boot Protocol", "64-bit Boot Protocol" and "32-bit Boot Protocol"; Xen, "x86/HVM direct boot ABI" for
+//! PVH; "Multiboot Specification", "Machine state". SDM Vol. 3C, "Checks on Guest Segment Registers", for what is left
+//! open there (a busy TR, accessed segments).
 
 use crate::layout::STACK_TOP;
-use arch::{Cr0Flags, Cr4Flags, EferFlags, Gpa, Gpr, Gprs, Segment, SegmentRegister, TableRegister};
+use arch::{
+    Cr0Flags, Cr4Flags, EferFlags, Gpa, Gpr, Gprs, PAGE_SIZE, Segment, SegmentRegister, TableRegister,
+};
 
 /// The processor mode of an [`EntryState`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -13,6 +16,8 @@ pub enum EntryMode {
     Long64,
     /// 32-bit protected mode, paging off.
     Protected32,
+    /// Real mode.
+    Real16,
 }
 
 /// All of a virtual processor's state that a boot protocol defines; the rest is as after reset.
@@ -22,11 +27,12 @@ pub struct EntryState {
     pub mode: EntryMode,
     /// The first instruction, a linear address.
     pub rip: u64,
-    /// The stack pointer. Neither protocol promises a stack; this one is in RAM and free.
+    /// The stack pointer. No protocol promises a stack; this one is in RAM, and free but for flat images.
     pub rsp: u64,
     /// RFLAGS: interrupts off.
     pub rflags: u64,
-    /// General-purpose registers other than RSP: RSI points to `boot_params`, or RBX to the PVH start info.
+    /// General-purpose registers other than RSP: RSI points to `boot_params`, or RBX to the PVH start info or
+    /// Multiboot's boot information.
     pub gprs: Gprs,
     /// CR0.
     pub cr0: u64,
@@ -100,6 +106,15 @@ const fn descriptor(segment: Segment) -> u64 {
         | ((segment.base >> 24) << 56)
 }
 
+/// The real-mode selector by which the 4 KiB from `address` on, below 1 MiB, are reached: 0 if that does.
+fn segment_of(address: Gpa) -> u16 {
+    const LAST: u64 = 0x1_0000 - PAGE_SIZE;
+    match address.get() {
+        0..LAST => 0,
+        above => u16::try_from(above >> 4).unwrap_or(u16::MAX),
+    }
+}
+
 /// Entries of the global descriptor table: null, unused, code, data, and two of a 64-bit TSS.
 pub(crate) const GDT_ENTRIES: usize = 6;
 
@@ -149,6 +164,41 @@ impl EntryState {
         }
     }
 
+    /// By the 32-bit Linux boot protocol at `rip`: protected mode with a descriptor table of
+    /// [`Self::descriptors_32`] at `gdt`.
+    pub(crate) fn protected_mode_with_table(rip: u64, gdt: Gpa) -> Self {
+        Self { gdtr: TableRegister { base: gdt.get(), limit: 8 * 6 - 1 }, ..Self::protected_mode(rip) }
+    }
+
+    /// In real mode at `entry`, below 1 MiB, with a stack in the page `stack`, below 1 MiB too. CS is 0 where that
+    /// reaches the entry point, the other segments are 0 where that reaches the stack.
+    pub(crate) fn real_mode(entry: Gpa, stack: Gpa) -> Self {
+        let code = segment_of(entry);
+        let data = segment_of(stack);
+        let segment = |selector, rights| Segment {
+            selector,
+            base: u64::from(selector) << 4,
+            limit: 0xffff,
+            access_rights: PRESENT | CODE_OR_DATA | rights,
+        };
+        let (data, zero) = (segment(data, READ_WRITE_ACCESSED), segment(0, READ_WRITE_ACCESSED));
+        let cs = segment(code, EXECUTE_READ_ACCESSED);
+        Self {
+            mode: EntryMode::Real16,
+            rsp: stack.get() - data.base + PAGE_SIZE,
+            cr0: Cr0Flags::EXTENSION_TYPE.bits(),
+            es: zero,
+            cs,
+            ss: data,
+            ds: zero,
+            fs: zero,
+            gs: zero,
+            idtr: TableRegister { base: 0, limit: 0x3ff },
+            gdtr: TableRegister { base: 0, limit: 0xffff },
+            ..Self::protected_mode(entry.get() - cs.base)
+        }
+    }
+
     /// The same state with `value` in `register`.
     pub(crate) fn with(mut self, register: Gpr, value: u64) -> Self {
         self.gprs.set(register, value);
@@ -167,6 +217,11 @@ impl EntryState {
             SegmentRegister::Ldtr => self.ldtr,
             SegmentRegister::Tr => self.tr,
         }
+    }
+
+    /// The descriptor table of the 32-bit Linux entry, which asks for one.
+    pub(crate) fn descriptors_32() -> [u64; GDT_ENTRIES] {
+        [0, 0, descriptor(CODE_32), descriptor(DATA), descriptor(TASK), 0]
     }
 
     /// The descriptor table of the 64-bit state, so that a guest which reloads a selector gets the same segment.

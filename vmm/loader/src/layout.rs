@@ -18,8 +18,10 @@ pub(crate) const GDT: Gpa = Gpa::new(0x1000);
 pub(crate) const STACK_TOP: Gpa = Gpa::new(0x7000);
 /// `boot_params` of the Linux protocol, one page.
 pub(crate) const BOOT_PARAMS: Gpa = Gpa::new(0x7000);
-/// Start info, module list and memory map of PVH, one page.
+/// Start info, memory map and module list of PVH with the modules' texts.
 pub(crate) const PVH_START_INFO: Gpa = Gpa::new(0x8000);
+/// Room for them, in bytes: the page tables behind are the Linux protocol's.
+pub(crate) const PVH_INFORMATION_ROOM: u64 = 96 * KIB;
 /// Identity-mapping page tables, six pages.
 pub(crate) const PAGE_TABLES: Gpa = Gpa::new(0x9000);
 /// The command line, with its end mark.

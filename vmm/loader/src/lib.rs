@@ -17,15 +17,19 @@ mod entry;
 mod error;
 mod firmware;
 mod firmware_files;
+mod flat;
 mod image;
 mod layout;
 mod linux;
 mod mp_table;
+mod multiboot;
 mod nodes;
 mod payload;
+mod program;
 mod pvh;
 mod screen;
 mod smbios;
+mod space;
 #[cfg(test)]
 mod testing;
 
@@ -34,8 +38,9 @@ pub use entry::{EntryMode, EntryState};
 pub use error::{LoadError, NotKernel, OtherArchitecture};
 pub use firmware::{Firmware, FirmwareError, FirmwareSizes};
 pub use firmware_files::{FirmwareFile, firmware_files};
-pub use image::{BootProtocol, Image};
+pub use image::{BootProtocol, Image, Module};
 pub use layout::{MemoryKind, MemoryLayout, MemoryRange};
+pub use multiboot::MultibootProblem;
 pub use nodes::Nodes;
 pub use screen::Screen;
 
@@ -58,8 +63,10 @@ pub struct VmDescription<'a> {
     pub kernel: Image<'a>,
     /// How to boot it; `None` decides by the image, see [`BootProtocol::detect`].
     pub boot: Option<BootProtocol>,
-    /// The initial RAM disk.
+    /// The initial RAM disk; where modules are passed, the first of them, with its name as text.
     pub initramfs: Option<Image<'a>>,
+    /// Files for the kernel, in this order.
+    pub modules: &'a [Module<'a>],
     /// The kernel's command line.
     pub cmdline: &'a str,
     /// What the machine shows when the kernel starts.
@@ -79,6 +86,7 @@ pub fn load(memory: &impl GuestMemory, vm: &VmDescription<'_>) -> Result<EntrySt
         Some(boot) => boot,
         None => BootProtocol::detect(vm.kernel)?,
     };
+    vm.check_is_passed(boot)?;
     // What an earlier run left where kernels look for a BIOS's data must not be found again.
     copy::zero(memory, layout::BIOS_DATA, layout::BIOS_DATA_BYTES)?;
     let legacy = match vm.screen {
@@ -91,11 +99,44 @@ pub fn load(memory: &impl GuestMemory, vm: &VmDescription<'_>) -> Result<EntrySt
     mp_table::write(memory, vm.vcpus)?;
     match boot {
         BootProtocol::Linux => {
-            let state = linux::load(memory, vm, &layout, rsdp)?;
+            let state = linux::load(memory, vm, &layout, rsdp, linux::Entry::Bits64)?;
+            screen::describe(memory, vm.screen)?;
+            Ok(state)
+        }
+        BootProtocol::Linux32 => {
+            let state = linux::load(memory, vm, &layout, rsdp, linux::Entry::Bits32)?;
             screen::describe(memory, vm.screen)?;
             Ok(state)
         }
         BootProtocol::Pvh => pvh::load(memory, vm, &layout, rsdp),
+        BootProtocol::Multiboot => multiboot::load(memory, vm, &layout, rsdp, multiboot::Version::One),
+        BootProtocol::Multiboot2 => multiboot::load(memory, vm, &layout, rsdp, multiboot::Version::Two),
+        BootProtocol::Flat { load_address, entry } => flat::load(memory, vm, &layout, load_address, entry),
+    }
+}
+
+impl VmDescription<'_> {
+    /// Refuses what `boot` would not pass to the kernel, so that nothing is lost without a word.
+    fn check_is_passed(&self, boot: BootProtocol) -> Result<(), LoadError> {
+        let not_passed = |what, boot, instead| Err(LoadError::NotPassed { what, boot, instead });
+        match boot {
+            BootProtocol::Linux | BootProtocol::Linux32 if !self.modules.is_empty() => {
+                not_passed("modules", "linux", "\"multiboot\", \"multiboot2\" or \"pvh\", or an initramfs")
+            }
+            BootProtocol::Flat { .. } if !self.modules.is_empty() => {
+                not_passed("modules", "flat", "\"multiboot\", \"multiboot2\" or \"pvh\"")
+            }
+            BootProtocol::Flat { .. } if self.initramfs.is_some() => {
+                not_passed("initramfs", "flat", "another")
+            }
+            BootProtocol::Flat { .. } if !self.cmdline.is_empty() => not_passed("cmdline", "flat", "another"),
+            BootProtocol::Linux
+            | BootProtocol::Linux32
+            | BootProtocol::Pvh
+            | BootProtocol::Multiboot
+            | BootProtocol::Multiboot2
+            | BootProtocol::Flat { .. } => Ok(()),
+        }
     }
 }
 

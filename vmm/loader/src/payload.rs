@@ -2,6 +2,7 @@
 
 use crate::layout::{COMMAND_LINE, COMMAND_LINE_ROOM, MemoryLayout};
 use crate::{Image, LoadError, copy};
+use alloc::string::String;
 use arch::{Gpa, PAGE_SIZE};
 use memory::GuestMemory;
 
@@ -20,6 +21,16 @@ impl<'a> CommandLine<'a> {
             return Err(LoadError::CommandLineHasZero);
         }
         Ok(Self(text))
+    }
+
+    /// The text behind the kernel's `name`, which is its first word where programs take it for their own.
+    pub(crate) fn after(&self, name: &str) -> String {
+        let mut text = String::from(name);
+        if !self.0.is_empty() {
+            text.push(' ');
+            text.push_str(self.0);
+        }
+        text
     }
 
     /// Writes it with its end mark to [`COMMAND_LINE`].

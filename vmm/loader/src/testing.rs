@@ -30,6 +30,7 @@ pub(crate) fn vm(bytes: &[u8]) -> VmDescription<'_> {
         kernel: Image { name: "vmlinuz", bytes },
         boot: None,
         initramfs: None,
+        modules: &[],
         cmdline: "console=ttyS0",
         screen: crate::Screen::None,
     }
@@ -90,8 +91,31 @@ pub(crate) fn elf(paddr: u64, bytes: &[u8], zeroes: u64, entry: u32) -> Vec<u8> 
     };
     let length = bytes.len() as u64;
     program_header(4, HEADERS, 0, note_bytes, note_bytes);
-    program_header(1, HEADERS + note_bytes, paddr, length, length + zeroes);
+    let place = (HEADERS + note_bytes).next_multiple_of(8);
+    program_header(1, place, paddr, length, length + zeroes);
     file.extend(note);
+    file.resize(usize::try_from(place).expect("small"), 0);
+    file.extend(bytes);
+    file
+}
+
+/// An ELF32 kernel: one segment of `bytes` at `paddr` with `zeroes` after it, entered at `entry`.
+pub(crate) fn elf32(paddr: u64, bytes: &[u8], zeroes: u64, entry: u64) -> Vec<u8> {
+    const HEADERS: u64 = 52 + 32;
+    let mut file = Vec::from(b"\x7fELF\x01\x01\x01".as_slice());
+    file.resize(16, 0);
+    let mut word = |value: u64| file.extend(u32::try_from(value).expect("32 bits").to_le_bytes());
+    word(3 << 16 | 2);
+    for value in [1, entry, 52, 0, 0] {
+        word(value);
+    }
+    for halves in [32 << 16 | 52, 40 << 16 | 1, 0] {
+        word(halves);
+    }
+    let length = bytes.len() as u64;
+    for value in [1, HEADERS, paddr, paddr, length, length + zeroes, 7, 4] {
+        word(value);
+    }
     file.extend(bytes);
     file
 }

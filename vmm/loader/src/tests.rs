@@ -1,8 +1,8 @@
-//! Tests of what both protocols share.
+//! Tests of what the protocols share, and of flat images.
 
 use crate::testing::{bzimage, elf, memory, read, vm};
-use crate::{BootProtocol, Image, LoadError, VmDescription, load};
-use arch::{Gpa, MIB};
+use crate::{BootProtocol, EntryMode, Image, LoadError, Module, VmDescription, load};
+use arch::{Gpa, KIB, MIB};
 use core::num::NonZeroU8;
 
 #[test]
@@ -11,6 +11,89 @@ fn the_protocol_is_told_by_the_image() {
     assert_eq!(detect(&bzimage(4096)), Ok(BootProtocol::Linux));
     assert_eq!(detect(&elf(MIB, b"x", 0, 0)), Ok(BootProtocol::Pvh));
     assert!(matches!(detect(b"nothing"), Err(LoadError::NotKernel { .. })));
+
+    let mut only_32_bits = bzimage(4096);
+    only_32_bits[0x236] = 0;
+    assert_eq!(detect(&only_32_bits), Ok(BootProtocol::Linux32));
+    let mut no_note = elf(MIB, b"x", 0, 0);
+    no_note[64] = 0;
+    assert!(matches!(detect(&no_note), Err(LoadError::NoWayToBoot { .. })));
+    let header = |words: &[u32]| words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<u8>>();
+    let first = header(&[0x1bad_b002, 0, 0xe452_4ffe]);
+    let second = header(&[0xe852_50d6, 0, 16, 0x17ad_af1a]);
+    no_note.resize(256, 0);
+    for (headers, found) in [
+        (first.clone(), BootProtocol::Multiboot),
+        (second.clone(), BootProtocol::Multiboot2),
+        ([second, first].concat(), BootProtocol::Multiboot2),
+    ] {
+        assert_eq!(detect(&headers), Ok(found));
+        assert_eq!(detect(&[no_note.clone(), headers].concat()), Ok(found));
+    }
+}
+
+/// Loads `bytes` flat and returns mode, CS base + RIP and SS base + RSP.
+fn load_flat(bytes: &[u8], load_address: u64, entry: u64) -> Result<(EntryMode, u64, u64), LoadError> {
+    let boot = BootProtocol::Flat { load_address: Gpa::new(load_address), entry: Gpa::new(entry) };
+    let memory = memory(64 * MIB);
+    let state = load(&memory, &VmDescription { boot: Some(boot), cmdline: "", ..vm(bytes) })?;
+    assert_eq!(read(&memory, Gpa::new(load_address), bytes.len()), bytes);
+    let linear = |base: u64, offset| base + offset;
+    Ok((state.mode, linear(state.cs.base, state.rip), linear(state.ss.base, state.rsp)))
+}
+
+#[test]
+fn flat_images_are_entered_in_real_mode_below_1_mib_and_in_protected_mode_above() {
+    let sector = [0x90; 512];
+    assert_eq!(load_flat(&sector, 0x7c00, 0x7c00), Ok((EntryMode::Real16, 0x7c00, 0x7000)));
+    assert_eq!(load_flat(&sector, 0x9_f000, 0x9_f010), Ok((EntryMode::Real16, 0x9_f010, 0x7000)));
+    assert_eq!(load_flat(&sector, MIB, MIB + 5), Ok((EntryMode::Protected32, MIB + 5, 0x7000)));
+    // One that lies where the stack is otherwise.
+    assert_eq!(load_flat(&[0x90; 0x8000], 0, 0), Ok((EntryMode::Real16, 0, 0x9000)));
+    assert_eq!(load_flat(&[0x90; 0x2_0000], 0x1000, 0x1000), Ok((EntryMode::Real16, 0x1000, 0x2_2000)));
+}
+
+#[test]
+fn real_mode_is_what_a_boot_sector_finds() {
+    let boot = BootProtocol::Flat { load_address: Gpa::new(0x7c00), entry: Gpa::new(0x7c00) };
+    let description = VmDescription { boot: Some(boot), cmdline: "", ..vm(&[0x90; 512]) };
+    let state = load(&memory(64 * MIB), &description).expect("a good image");
+    assert_eq!((state.cr0 & 1, state.cr4, state.efer, state.rflags), (0, 0, 0, 2));
+    assert_eq!((state.cs.selector, state.cs.limit, state.rip), (0, 0xffff, 0x7c00));
+    for segment in [state.ds, state.es, state.ss] {
+        assert_eq!((segment.selector, segment.base, segment.limit), (0, 0, 0xffff));
+    }
+    assert_eq!((state.idtr.base, state.idtr.limit), (0, 0x3ff));
+}
+
+#[test]
+fn flat_images_out_of_place_are_refused() {
+    let sector = [0x90; 512];
+    assert!(matches!(load_flat(&sector, 0x7c00, 0x7e00), Err(LoadError::FlatEntryOutside { .. })));
+    assert!(matches!(
+        load_flat(&sector, 640 * KIB - 1, 640 * KIB - 1),
+        Err(LoadError::KernelOverFirmware { .. })
+    ));
+    assert!(matches!(load_flat(&sector, 64 * MIB, 64 * MIB), Err(LoadError::KernelTooLarge { .. })));
+    assert!(matches!(load_flat(&sector, u64::MAX, u64::MAX), Err(LoadError::KernelTooLarge { .. })));
+    assert!(matches!(load_flat(&[], 0x7c00, 0x7c00), Err(LoadError::NotKernel { .. })));
+}
+
+#[test]
+fn what_would_be_lost_on_the_way_to_the_kernel_is_refused() {
+    let image = bzimage(4096);
+    let modules = [Module { file: Image { name: "m", bytes: b"m" }, string: "m" }];
+    let with_modules = VmDescription { modules: &modules, ..vm(&image) };
+    let what = |description: &VmDescription<'_>| match load(&memory(64 * MIB), description) {
+        Err(LoadError::NotPassed { what, boot, .. }) => (what, boot),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(what(&with_modules), ("modules", "linux"));
+    let boot = Some(BootProtocol::Flat { load_address: Gpa::new(MIB), entry: Gpa::new(MIB) });
+    assert_eq!(what(&VmDescription { boot, ..with_modules }), ("modules", "flat"));
+    assert_eq!(what(&VmDescription { boot, ..vm(&image) }), ("cmdline", "flat"));
+    let initramfs = Some(modules[0].file);
+    assert_eq!(what(&VmDescription { boot, initramfs, ..vm(&image) }), ("initramfs", "flat"));
 }
 
 #[test]

@@ -42,6 +42,7 @@ pub static ALL: &[Target] = &[
     Target { name: "emulate", about: "instruction emulation", run: emulate::run },
     Target { name: "firmware", about: "firmware images", run: firmware::image },
     Target { name: "flash", about: "flash chip", run: subject::play::<flash::Subject> },
+    Target { name: "flat", about: "flat images", run: loader::flat },
     Target { name: "fw-cfg", about: "firmware configuration device", run: subject::play::<fw_cfg::Subject> },
     Target { name: "hpet", about: "high-precision event timer", run: subject::play::<hpet::Subject> },
     Target { name: "i8042", about: "keyboard controller and keyboard", run: subject::play::<i8042::Subject> },
@@ -52,6 +53,11 @@ pub static ALL: &[Target] = &[
         name: "machine",
         about: "a whole virtual machine and its guest, operator and host",
         run: machine::run,
+    },
+    Target {
+        name: "multiboot",
+        about: "kernel images: Multiboot 1 and 2, with modules",
+        run: loader::multiboot,
     },
     Target { name: "pc", about: "all devices together, wired", run: subject::play::<pc::Subject> },
     Target {

@@ -1,6 +1,6 @@
-//! Loads a bzImage by the 64-bit Linux boot protocol.
+//! Loads a bzImage by the 64-bit or the 32-bit Linux boot protocol.
 //!
-//! "The Linux/x86 Boot Protocol", "64-bit Boot Protocol". The real-mode part of the image is not used, except its
+//! "The Linux/x86 Boot Protocol", "64-bit Boot Protocol" and "32-bit Boot Protocol". The real-mode part of the image is not used, except its
 //! header; nothing asks for a video mode, and there is no EFI handover.
 
 mod spec;
@@ -10,12 +10,30 @@ mod tests;
 use crate::image::{LINUX_MAGIC, has, not_kernel};
 use crate::layout::{BOOT_PARAMS, COMMAND_LINE, GDT, HIGH_MEMORY, MemoryLayout, PAGE_TABLES};
 use crate::payload::{CommandLine, Ramdisk};
-use crate::{EntryState, Image, LoadError, NotKernel, OtherArchitecture, VmDescription, copy, end_of};
+use crate::{EntryState, Image, LoadError, NotKernel, VmDescription, copy, end_of};
 use alloc::vec::Vec;
 use arch::{Gpa, Gpr, MIB, PAGE_SIZE};
 use memory::GuestMemory;
 use spec::{E820Entry, SetupHeader};
 use zerocopy::{FromBytes, IntoBytes};
+
+/// Which of its entry points a kernel is started by.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Entry {
+    /// In 64-bit mode.
+    Bits64,
+    /// In protected mode, paging off.
+    Bits32,
+}
+
+/// Whether the bzImage `bytes` says that it has a 64-bit entry point.
+pub(crate) fn has_64_bit_entry(bytes: &[u8]) -> bool {
+    let header = bytes.get(spec::SETUP_HEADER..).and_then(|rest| SetupHeader::read_from_prefix(rest).ok());
+    // One that is cut short is found out later.
+    header.is_none_or(|(header, _)| {
+        header.version.get() >= spec::VERSION_2_12 && header.xloadflags.get() & spec::XLF_KERNEL_64 != 0
+    })
+}
 
 /// A bzImage whose header was checked against its length.
 struct BzImage<'a> {
@@ -31,8 +49,9 @@ pub(crate) fn load(
     vm: &VmDescription<'_>,
     layout: &MemoryLayout,
     rsdp: Gpa,
+    entry: Entry,
 ) -> Result<EntryState, LoadError> {
-    let image = BzImage::parse(vm.kernel)?;
+    let image = BzImage::parse(vm.kernel, entry)?;
     let (kernel, kernel_end) = image.place(layout)?;
     let command_line = CommandLine::new(vm.cmdline, u64::from(image.header.cmdline_size.get()))?;
     let ramdisk = match vm.initramfs {
@@ -50,16 +69,23 @@ pub(crate) fn load(
     }
     let params = boot_params(&image, kernel, ramdisk.as_ref(), layout, rsdp);
     copy::write(memory, BOOT_PARAMS, &params)?;
-    write_page_tables(memory)?;
-    copy::write(memory, GDT, EntryState::descriptors().as_bytes())?;
-
-    let entry = kernel + spec::ENTRY_64;
-    Ok(EntryState::long_mode(entry.get(), PAGE_TABLES, GDT).with(Gpr::Rsi, BOOT_PARAMS.get()))
+    let state = match entry {
+        Entry::Bits64 => {
+            write_page_tables(memory)?;
+            copy::write(memory, GDT, EntryState::descriptors().as_bytes())?;
+            EntryState::long_mode((kernel + spec::ENTRY_64).get(), PAGE_TABLES, GDT)
+        }
+        Entry::Bits32 => {
+            copy::write(memory, GDT, EntryState::descriptors_32().as_bytes())?;
+            EntryState::protected_mode_with_table(kernel.get(), GDT)
+        }
+    };
+    Ok(state.with(Gpr::Rsi, BOOT_PARAMS.get()))
 }
 
 impl<'a> BzImage<'a> {
     /// Checks `file`'s header, and that the file is as long as it says.
-    fn parse(file: Image<'a>) -> Result<Self, LoadError> {
+    fn parse(file: Image<'a>, entry: Entry) -> Result<Self, LoadError> {
         if !has(file.bytes, LINUX_MAGIC) {
             return Err(not_kernel(file, NotKernel::NotBzImage));
         }
@@ -71,7 +97,7 @@ impl<'a> BzImage<'a> {
             Some(header)
         });
         let header = header.ok_or_else(|| truncated(header_end))?;
-        Self::check(file, &header)?;
+        Self::check(file, &header, entry)?;
 
         let sectors = match header.setup_sects {
             0 => spec::DEFAULT_SETUP_SECTORS,
@@ -91,19 +117,20 @@ impl<'a> BzImage<'a> {
     }
 
     /// Checks the header's fields on their own.
-    fn check(file: Image<'_>, header: &SetupHeader) -> Result<(), LoadError> {
+    fn check(file: Image<'_>, header: &SetupHeader, entry: Entry) -> Result<(), LoadError> {
         if header.boot_flag.get() != spec::BOOT_FLAG {
             return Err(bad_header(file, "boot_flag", u64::from(header.boot_flag.get())));
         }
         let version = header.version.get();
-        if version < spec::VERSION_2_12 {
-            return Err(LoadError::OldProtocol { file: file.name.into(), version });
+        let least = match entry {
+            Entry::Bits64 => spec::VERSION_2_12,
+            Entry::Bits32 => spec::VERSION_2_10,
+        };
+        if version < least {
+            return Err(LoadError::OldProtocol { file: file.name.into(), version, least });
         }
-        if header.xloadflags.get() & spec::XLF_KERNEL_64 == 0 {
-            return Err(LoadError::WrongArchitecture {
-                file: file.name.into(),
-                found: OtherArchitecture::X86Only32Bit,
-            });
+        if entry == Entry::Bits64 && header.xloadflags.get() & spec::XLF_KERNEL_64 == 0 {
+            return Err(LoadError::No64BitEntry { file: file.name.into() });
         }
         if header.loadflags & spec::LOADED_HIGH == 0 {
             return Err(bad_header(file, "loadflags", u64::from(header.loadflags)));

@@ -64,6 +64,8 @@ const _: () = assert!(size_of::<SetupHeader>() == 0x26c - SETUP_HEADER);
 pub(crate) const BOOT_FLAG: u16 = 0xaa55;
 /// The first protocol version with `xloadflags`.
 pub(crate) const VERSION_2_12: u16 = 0x020c;
+/// The first protocol version with `pref_address` and `init_size`, of Linux 2.6.31.
+pub(crate) const VERSION_2_10: u16 = 0x020a;
 /// `loadflags`: the protected-mode code is loaded high.
 pub(crate) const LOADED_HIGH: u8 = 1 << 0;
 /// `xloadflags`: there is a 64-bit entry point at 0x200.

@@ -2,7 +2,7 @@
 
 use super::spec;
 use crate::testing::{bzimage, memory, read, vm};
-use crate::{Image, LoadError, NotKernel, OtherArchitecture, VmDescription, load};
+use crate::{BootProtocol, EntryMode, Image, LoadError, NotKernel, OtherArchitecture, VmDescription, load};
 use arch::{GIB, Gpa, Gpr, MIB};
 use memory::GuestMemory;
 use proptest::prelude::*;
@@ -27,6 +27,26 @@ fn code_is_at_the_preferred_address_and_entered_512_bytes_in() {
     let state = load(&memory, &vm(&image)).expect("a good image");
     assert_eq!(state.rip, 0x100_0200);
     assert_eq!(read(&memory, Gpa::new(0x100_0000), 100_000 / 16 * 16), image[1024..]);
+}
+
+#[test]
+fn the_32_bit_entry_is_the_first_byte_in_protected_mode() {
+    let image = bzimage(4096);
+    let memory = memory(64 * MIB);
+    let description = VmDescription { boot: Some(BootProtocol::Linux32), ..vm(&image) };
+    let state = load(&memory, &description).expect("a good image");
+    assert_eq!((state.mode, state.rip), (EntryMode::Protected32, 0x100_0000));
+    assert_eq!((state.cs.selector, state.ds.selector), (0x10, 0x18));
+    assert_eq!(memory.read_u64(Gpa::new(state.gdtr.base) + 0x10), Ok(0x00cf_9b00_0000_ffff));
+    assert_eq!(memory.read_u64(Gpa::new(state.gdtr.base) + 0x18), Ok(0x00cf_9300_0000_ffff));
+    assert_eq!(read(&memory, Gpa::new(state.gprs.get(Gpr::Rsi) + 0x202), 4), b"HdrS");
+    for register in [Gpr::Rbx, Gpr::Rbp, Gpr::Rdi] {
+        assert_eq!(state.gprs.get(register), 0);
+    }
+    let mut old = bzimage(4096);
+    old[0x206] = 9;
+    let error = load(&memory, &VmDescription { boot: Some(BootProtocol::Linux32), ..vm(&old) });
+    assert!(matches!(error, Err(LoadError::OldProtocol { version: 0x0209, least: 0x020a, .. })));
 }
 
 #[test]
@@ -110,10 +130,15 @@ fn a_file_cut_short_is_told_with_both_lengths() {
 }
 
 #[test]
-fn a_kernel_without_64_bit_entry_is_of_the_wrong_architecture() {
-    let error = load_changed(|image| image[0x236] = 0).expect_err("32-bit");
-    assert!(matches!(error, LoadError::WrongArchitecture { found: OtherArchitecture::X86Only32Bit, .. }));
-    let error = load_changed(|image| image[0x206] = 0x0b).expect_err("old");
+fn a_kernel_without_64_bit_entry_is_not_entered_there() {
+    let load_64 = |change: (usize, u8)| {
+        let mut image = bzimage(4096);
+        image[change.0] = change.1;
+        load(&memory(64 * MIB), &VmDescription { boot: Some(BootProtocol::Linux), ..vm(&image) })
+    };
+    let error = load_64((0x236, 0)).expect_err("32-bit");
+    assert!(matches!(error, LoadError::No64BitEntry { .. }));
+    let error = load_64((0x206, 0x0b)).expect_err("old");
     assert!(matches!(error, LoadError::OldProtocol { version: 0x020b, .. }));
 }
 
@@ -204,7 +229,7 @@ proptest! {
 
     #[test]
     fn no_file_makes_the_loader_panic(bytes in prop::collection::vec(any::<u8>(), 0..700)) {
-        for boot in [crate::BootProtocol::Linux, crate::BootProtocol::Pvh] {
+        for boot in [BootProtocol::Linux, BootProtocol::Linux32, BootProtocol::Pvh] {
             let description = VmDescription { memory_bytes: 2 * MIB, boot: Some(boot), ..vm(&bytes) };
             prop_assert!(load(&memory(2 * MIB), &description).is_err());
         }

@@ -53,7 +53,7 @@ pub(crate) const MAGIC: u32 = 0x336e_c578;
 pub(crate) const VERSION: u32 = 1;
 /// `XEN_ELFNOTE_PHYS32_ENTRY`: the note with the entry point.
 pub(crate) const PHYS32_ENTRY: u64 = 18;
-/// The name of Xen's notes, with its end mark.
-pub(crate) const NOTE_NAME: &[u8] = b"Xen\0";
+/// The name of Xen's notes.
+pub(crate) const NOTE_NAME: &[u8] = b"Xen";
 /// The longest command line that is passed on, in bytes; Linux takes as much on x86.
 pub(crate) const COMMAND_LINE_MOST: u64 = 2047;

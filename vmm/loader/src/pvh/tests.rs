@@ -1,7 +1,9 @@
 //! Tests of the PVH loader by what it leaves in memory and by what it refuses.
 
 use crate::testing::{elf, memory, read, vm};
-use crate::{BootProtocol, EntryMode, Image, LoadError, NotKernel, OtherArchitecture, VmDescription, load};
+use crate::{
+    BootProtocol, EntryMode, Image, LoadError, Module, NotKernel, OtherArchitecture, VmDescription, load,
+};
 use arch::{Gpa, Gpr, MIB};
 use memory::GuestMemory;
 use proptest::prelude::*;
@@ -49,6 +51,31 @@ fn start_info_names_command_line_module_tables_and_memory() {
 }
 
 #[test]
+fn modules_come_after_the_initramfs_with_their_texts() {
+    let memory = memory(64 * MIB);
+    let image = good();
+    let file = |bytes| Image { name: "m", bytes };
+    let modules =
+        [Module { file: file(b"one"), string: "m 1" }, Module { file: file(b"three"), string: "m 3" }];
+    let vm = VmDescription { initramfs: Some(file(b"files")), modules: &modules, ..vm(&image) };
+    let state = load(&memory, &vm).expect("a good image");
+    let info = Gpa::new(state.gprs.get(Gpr::Rbx));
+    assert_eq!(memory.read_u32(info + 12), Ok(3));
+    let list = Gpa::new(memory.read_u64(info + 16).expect("RAM"));
+    let field = |offset: u64| memory.read_u64(list + offset).expect("RAM");
+    assert_eq!((field(8), field(16)), (5, 0));
+    for (at, content, string) in [(32, b"one".as_slice(), b"m 1\0"), (64, b"three", b"m 3\0")] {
+        assert_eq!(read(&memory, Gpa::new(field(at)), content.len()), content);
+        assert_eq!(field(at + 8), content.len() as u64);
+        assert_eq!(read(&memory, Gpa::new(field(at + 16)), 4), string);
+    }
+    let long = "x".repeat(96 * 1024);
+    let modules = [Module { file: file(b"one"), string: &long }];
+    let error = load(&memory, &VmDescription { modules: &modules, ..vm }).expect_err("no room");
+    assert!(matches!(error, LoadError::NoRoomForBootInformation { .. }));
+}
+
+#[test]
 fn a_guest_without_initramfs_has_no_module() {
     let memory = memory(2 * MIB + 8192);
     let image = elf(MIB, CODE, 0, 0x10_0000);
@@ -60,7 +87,10 @@ fn a_guest_without_initramfs_has_no_module() {
 
 #[test]
 fn mistakes_in_the_file_are_told_apart() {
-    let load_it = |image: &[u8]| load(&memory(64 * MIB), &vm(image)).expect_err("not good");
+    let load_it = |image: &[u8]| {
+        let vm = VmDescription { boot: Some(BootProtocol::Pvh), ..vm(image) };
+        load(&memory(64 * MIB), &vm).expect_err("not good")
+    };
     let cut = good();
     assert!(matches!(load_it(&cut[..cut.len() - 1]), LoadError::Truncated { .. }));
     assert!(matches!(load_it(&cut[..70]), LoadError::BadElf { .. }));
