@@ -11,7 +11,7 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use arch::platform_layout::{LOW_RAM_END, SHADOW_END, SWITCHED_BASE};
-use arch::{Cr0Flags, Cr4Flags, EferFlags, Gpr, MIB, Msr, Nanos, RFlags, SegmentRegister, Tsc};
+use arch::{Cr0Flags, Cr4Flags, EferFlags, Gpa, Gpr, MIB, Msr, Nanos, RFlags, SegmentRegister, Tsc};
 use bus::Pipe;
 use config::{Boot, Class, Cpu, VmConfig};
 use core::num::{NonZeroU8, NonZeroU64};
@@ -23,7 +23,7 @@ use devices::{
 use hal::memory::FrameBlock;
 use hal::vmx::{AddRamError, ApicPage, GuestSpace, Vmcs, VmxCpu};
 use loader::{
-    BootProtocol, EntryState, FirmwareSizes, Image, MemoryKind, MemoryLayout, MemoryRange, Nodes,
+    BootProtocol, EntryState, FirmwareSizes, Image, MemoryKind, MemoryLayout, MemoryRange, Module, Nodes,
     VmDescription,
 };
 use memory::{GuestMemory, RomOf};
@@ -399,6 +399,11 @@ fn load(
         Some(name) => Some(Image { name, bytes: image(name)? }),
         None => None,
     };
+    let mut modules = Vec::with_capacity(config.modules.len());
+    for module in &config.modules {
+        let file = Image { name: &module.file, bytes: image(&module.file)? };
+        modules.push(Module { file, string: &module.string });
+    }
     let description = VmDescription {
         memory_bytes,
         vcpus: NonZeroU8::new(config.vcpus).unwrap_or(NonZeroU8::MIN),
@@ -407,10 +412,16 @@ fn load(
         boot: match config.boot {
             Boot::Detect => None,
             Boot::Linux => Some(BootProtocol::Linux),
+            Boot::Linux32 => Some(BootProtocol::Linux32),
             Boot::Pvh => Some(BootProtocol::Pvh),
+            Boot::Multiboot => Some(BootProtocol::Multiboot),
+            Boot::Multiboot2 => Some(BootProtocol::Multiboot2),
+            Boot::Flat { load_address, entry } => {
+                Some(BootProtocol::Flat { load_address: Gpa::new(load_address), entry: Gpa::new(entry) })
+            }
         },
         initramfs,
-        modules: &[],
+        modules: &modules,
         cmdline: &config.cmdline,
         screen: match config.screen {
             config::Screen::None => loader::Screen::None,

@@ -83,6 +83,10 @@ pub enum Problem {
         /// The core.
         core: u8,
     },
+    /// The field is about flat images, and the kernel is booted in another way.
+    OnlyWithFlat,
+    /// There is one field for a module and one for several, and both are used.
+    ModuleAndModules,
     /// The field says how to share a core, and the class is the one that does not share.
     NotWithExclusive,
     /// Fewer cores are named than virtual processors want one for themselves.
@@ -247,6 +251,12 @@ impl fmt::Display for Problem {
             }
             Self::NoCores => f.write_str("it names no core; fill it in, or remove it to allow all"),
             Self::DuplicateCore { core } => write!(f, "core {core} is named twice; remove one of the two"),
+            Self::OnlyWithFlat => {
+                f.write_str("it has no meaning but with boot = \"flat\"; remove it, or choose that way to boot")
+            }
+            Self::ModuleAndModules => {
+                f.write_str("`modules` is there, too; name all modules there, and remove this one")
+            }
             Self::NotWithExclusive => f.write_str(
                 "it has no meaning for class = \"exclusive\", which shares no core; remove it, or choose another class",
             ),

@@ -18,7 +18,9 @@ mod validate;
 
 pub use archive::{Archive, Damage, File};
 pub use error::{ConfigError, Place, Problem};
-pub use model::{Boot, Class, Config, Cpu, Firmware, HostConfig, LogLevel, Restart, Screen, VmConfig};
+pub use model::{
+    Boot, Class, Config, Cpu, Firmware, HostConfig, LogLevel, Module, Restart, Screen, VmConfig,
+};
 pub use validate::HostResources;
 
 /// The configuration's name in the archive.

@@ -59,12 +59,34 @@ pub enum LogLevel {
 /// How a kernel is booted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Boot {
-    /// As the image looks; the default.
+    /// `"auto"`: as the image looks; the default.
     Detect,
-    /// `"linux"`: a bzImage, by the Linux boot protocol.
+    /// `"linux"`: a bzImage, by its 64-bit entry point.
     Linux,
+    /// `"linux32"`: a bzImage, by its 32-bit entry point.
+    Linux32,
     /// `"pvh"`: an ELF file with a PVH note.
     Pvh,
+    /// `"multiboot"`: a file with a Multiboot header.
+    Multiboot,
+    /// `"multiboot2"`: a file with a Multiboot2 header.
+    Multiboot2,
+    /// `"flat"`: any file, as it is.
+    Flat {
+        /// `load_address`: where its first byte goes, guest-physical; 0x7c00 by default.
+        load_address: u64,
+        /// `entry`: where it is entered, guest-physical; its first byte by default.
+        entry: u64,
+    },
+}
+
+/// A file that is passed to a kernel: an item of `modules`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Module {
+    /// The first word: a file of the archive.
+    pub file: String,
+    /// All of the item, the first word included, which the kernel is given with the file.
+    pub string: String,
 }
 
 /// What a virtual machine shows pictures on.
@@ -119,9 +141,9 @@ pub struct Firmware {
 /// One `[[vm]]`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct VmConfig {
-    /// `name`: letters, digits, `.`, `_` and `-`.
+    /// `name`: letters, digits, `.`, `_` and `-`; the kernel file's name without its ending by default.
     pub name: String,
-    /// `memory_mib`: RAM, in MiB.
+    /// `memory_mib`: RAM, in MiB; 128 by default.
     pub memory_mib: u64,
     /// `vcpus`: virtual processors, 1 to 64; more than the host has cores is fine.
     pub vcpus: u8,
@@ -138,6 +160,8 @@ pub struct VmConfig {
     pub boot: Boot,
     /// `initramfs`: a file of the archive.
     pub initramfs: Option<String>,
+    /// `modules`, or the one of `module`.
+    pub modules: Vec<Module>,
     /// `cmdline`: the kernel's command line.
     pub cmdline: String,
     /// `autostart`: whether it starts with the host; the default.
@@ -174,6 +198,7 @@ pub(crate) struct Lines {
     pub(crate) kernel: u32,
     pub(crate) firmware_vars: u32,
     pub(crate) initramfs: u32,
+    pub(crate) modules: u32,
     pub(crate) console: u32,
     pub(crate) vcpus: u32,
     pub(crate) cores: u32,

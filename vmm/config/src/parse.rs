@@ -5,8 +5,8 @@
 use crate::model::Lines;
 use crate::table::{Located, Source, Table, type_name};
 use crate::{
-    Archive, Boot, Class, Config, ConfigError, Cpu, Damage, FILE_NAME, Firmware, HostConfig, LogLevel, Place,
-    Problem, Restart, Screen, VmConfig,
+    Archive, Boot, Class, Config, ConfigError, Cpu, Damage, FILE_NAME, Firmware, HostConfig, LogLevel,
+    Module, Place, Problem, Restart, Screen, VmConfig,
 };
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -23,7 +23,11 @@ const VM_FIELDS: &[&str] = &[
     "firmware",
     "firmware_vars",
     "boot",
+    "load_address",
+    "entry",
     "initramfs",
+    "module",
+    "modules",
     "cmdline",
     "autostart",
     "console",
@@ -42,6 +46,12 @@ const VM_FIELDS: &[&str] = &[
 
 /// The least memory that a virtual machine can have, in MiB.
 const LEAST_MEMORY_MIB: u64 = 8;
+/// What it has where the file does not say, in MiB.
+const DEFAULT_MEMORY_MIB: u64 = 128;
+/// Where a flat image goes where the file does not say: where a PC puts a boot sector.
+const BOOT_SECTOR: u64 = 0x7c00;
+/// The last address that a flat image can lie at.
+const LAST_ADDRESS: u64 = 0xffff_ffff;
 /// The most, in MiB: 32 TiB.
 const MOST_MEMORY_MIB: u64 = 32 << 20;
 const MOST_VCPUS: u64 = 64;
@@ -143,9 +153,11 @@ impl Config {
                 self.wrong_table(line, "vm", EXPECTED, vm.get_ref());
                 continue;
             };
-            let place = match table.get("name").and_then(|name| name.get_ref().as_str()) {
-                Some(name) if is_name(name) => Place::Vm(name.into()),
-                Some(_) | None => Place::NamelessVm(index + 1),
+            let text = |field: &str| table.get(field).and_then(|value| value.get_ref().as_str());
+            let place = match (text("name"), text("kernel")) {
+                (Some(name), _) if is_name(name) => Place::Vm(name.into()),
+                (None, Some(kernel)) => Place::Vm(name_of(kernel)),
+                (Some(_) | None, _) => Place::NamelessVm(index + 1),
             };
             let mut table = Table::new(source, table, line, place);
             let vm = read_vm(&mut table);
@@ -218,25 +230,24 @@ fn control_key(text: &str) -> Option<u8> {
 
 /// Reads one `[[vm]]`; what it returns counts only if `table` has no errors after.
 fn read_vm(table: &mut Table<'_>) -> Option<VmConfig> {
-    const BOOTS: &[&str] = &["linux", "pvh"];
     const CPUS: &[&str] = &["host", "x86-64-v2", "x86-64-v3"];
     const SCREENS: &[&str] = &["none", "vga"];
     const RESTARTS: &[&str] = &["never", "on-failure", "always"];
     table.refuse_unknown(VM_FIELDS);
-    table.require("name", "name = \"web\"");
-    table.require("memory_mib", "memory_mib = 256");
     let firmware = read_firmware(table);
     if firmware.is_none() {
         table.require("kernel", "kernel = \"vmlinuz\"");
     }
 
+    let has_name = table.has("name");
     let name = read_name(table);
     let memory = table.number("memory_mib", LEAST_MEMORY_MIB, MOST_MEMORY_MIB);
     let vcpus = table.number("vcpus", 1, MOST_VCPUS);
     let cpu = table.choice("cpu", CPUS, &[Cpu::Host, Cpu::V2, Cpu::V3]);
     let kernel = table.text("kernel").or(firmware.map(|firmware| firmware.image));
-    let boot = table.choice("boot", BOOTS, &[Boot::Linux, Boot::Pvh]);
+    let boot = read_boot(table);
     let initramfs = table.text("initramfs");
+    let (modules, modules_line) = read_modules(table);
     let cmdline = table.any_text("cmdline");
     let autostart = table.flag("autostart");
     let console = table.flag("console");
@@ -248,10 +259,15 @@ fn read_vm(table: &mut Table<'_>) -> Option<VmConfig> {
     let test_devices = table.flag("test_devices");
     let numa_nodes = table.number("numa_nodes", 1, MOST_NUMA_NODES);
 
-    let (name, memory, kernel) = (name?, memory?, kernel?);
+    let kernel = kernel?;
+    let (name, name_line) = match name {
+        Some(name) => (name.value.into(), name.line),
+        None if has_name => return None,
+        None => (name_of(kernel.value), kernel.line),
+    };
     let vm = VmConfig {
-        name: name.value.into(),
-        memory_mib: memory.value,
+        name,
+        memory_mib: memory.map_or(DEFAULT_MEMORY_MIB, |number| number.value),
         vcpus: vcpus.map_or(1, byte),
         numa_nodes: numa_nodes.map(byte),
         cpu: cpu.unwrap_or(Cpu::Host),
@@ -259,8 +275,9 @@ fn read_vm(table: &mut Table<'_>) -> Option<VmConfig> {
         firmware: firmware.map(|firmware| Firmware {
             variables: firmware.variables.map(|variables| variables.value.into()),
         }),
-        boot: boot.unwrap_or(Boot::Detect),
+        boot,
         initramfs: initramfs.map(|text| String::from(text.value)),
+        modules,
         cmdline: cmdline.map(|text| String::from(text.value)).unwrap_or_default(),
         autostart: autostart.is_none_or(|flag| flag.value),
         console: console.is_some_and(|flag| flag.value),
@@ -274,13 +291,14 @@ fn read_vm(table: &mut Table<'_>) -> Option<VmConfig> {
         screen: screen.unwrap_or(Screen::None),
         test_devices: test_devices.is_some_and(|flag| flag.value),
         lines: Lines {
-            name: name.line,
-            memory_mib: memory.line,
+            name: name_line,
+            memory_mib: memory.map_or(table.line, |number| number.line),
             kernel: kernel.line,
             firmware_vars: firmware
                 .and_then(|firmware| firmware.variables)
                 .map_or(table.line, |variables| variables.line),
             initramfs: initramfs.map_or(table.line, |text| text.line),
+            modules: modules_line,
             console: console.map_or(table.line, |flag| flag.line),
             vcpus: vcpus.map_or(table.line, |number| number.line),
             cores: scheduling.cores_line,
@@ -301,7 +319,8 @@ struct FirmwareFiles<'a> {
 
 /// Reads what is said of firmware, and refuses what goes with a kernel alone.
 fn read_firmware<'a>(table: &mut Table<'a>) -> Option<FirmwareFiles<'a>> {
-    const OF_KERNELS: &[&str] = &["kernel", "boot", "initramfs", "cmdline"];
+    const OF_KERNELS: &[&str] =
+        &["kernel", "boot", "load_address", "entry", "initramfs", "module", "modules", "cmdline"];
     let image = table.text("firmware");
     let variables = table.text("firmware_vars");
     if image.is_some() {
@@ -325,9 +344,69 @@ fn read_name<'a>(table: &mut Table<'a>) -> Option<Located<&'a str>> {
     Some(name)
 }
 
+/// The name of a machine that has none of its own: that of its kernel's file, without directories and ending, and
+/// without what no name has.
+fn name_of(kernel: &str) -> String {
+    let file = kernel.rsplit('/').next().unwrap_or(kernel);
+    let stem = file.rsplit_once('.').map_or(file, |(stem, _)| stem);
+    let name: String = stem
+        .chars()
+        .map(|character| if is_of_name(character) { character } else { '-' })
+        .take(MOST_NAME)
+        .collect();
+    if name.is_empty() { String::from("vm") } else { name }
+}
+
+const fn is_of_name(character: char) -> bool {
+    character.is_ascii_alphanumeric() || matches!(character, '.' | '_' | '-')
+}
+
+/// Reads how the kernel is booted.
+fn read_boot(table: &mut Table<'_>) -> Boot {
+    const BOOTS: &[&str] = &["auto", "linux", "linux32", "pvh", "multiboot", "multiboot2", "flat"];
+    const FLAT: Boot = Boot::Flat { load_address: BOOT_SECTOR, entry: BOOT_SECTOR };
+    let choices =
+        [Boot::Detect, Boot::Linux, Boot::Linux32, Boot::Pvh, Boot::Multiboot, Boot::Multiboot2, FLAT];
+    let boot = table.choice("boot", BOOTS, &choices).unwrap_or(Boot::Detect);
+    let load_address = table.number("load_address", 0, LAST_ADDRESS);
+    let entry = table.number("entry", 0, LAST_ADDRESS);
+    if let Boot::Flat { .. } = boot {
+        let load_address = load_address.map_or(BOOT_SECTOR, |number| number.value);
+        return Boot::Flat { load_address, entry: entry.map_or(load_address, |number| number.value) };
+    }
+    for (field, value) in [("load_address", load_address), ("entry", entry)] {
+        if let Some(value) = value {
+            table.error(value.line, field, Problem::OnlyWithFlat);
+        }
+    }
+    boot
+}
+
+/// Reads the modules, and the line that names them.
+fn read_modules(table: &mut Table<'_>) -> (Vec<Module>, u32) {
+    let module = |text: &str| Module {
+        file: text.split_ascii_whitespace().next().unwrap_or_default().into(),
+        string: text.trim().into(),
+    };
+    let one = table.text("module");
+    let several = table.texts("modules");
+    match (one, several) {
+        (Some(one), Some(_)) => {
+            table.error(one.line, "module", Problem::ModuleAndModules);
+            (Vec::new(), one.line)
+        }
+        (Some(one), None) if one.value.trim().is_empty() => {
+            table.error(one.line, "module", Problem::EmptyText);
+            (Vec::new(), one.line)
+        }
+        (Some(one), None) => ([module(one.value)].into(), one.line),
+        (None, Some(several)) => (several.value.into_iter().map(module).collect(), several.line),
+        (None, None) => (Vec::new(), table.line),
+    }
+}
+
 fn is_name(text: &str) -> bool {
-    (1..=MOST_NAME).contains(&text.len())
-        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+    (1..=MOST_NAME).contains(&text.len()) && text.chars().all(is_of_name)
 }
 
 /// A number that was held to a range within a byte's.

@@ -58,6 +58,11 @@ impl<'a> Table<'a> {
         Self { source, table, line, place, errors: Vec::new() }
     }
 
+    /// Whether `field` is there.
+    pub(crate) fn has(&self, field: &str) -> bool {
+        self.table.get(field).is_some()
+    }
+
     /// Notes a mistake.
     pub(crate) fn error(&mut self, line: u32, field: &str, problem: Problem) {
         let place = self.place.clone();
@@ -158,6 +163,31 @@ impl<'a> Table<'a> {
             numbers.push(self.in_range(line, field, number, range.clone())?);
         }
         Some(Located { value: numbers, line })
+    }
+
+    /// The texts of the list in `field`, if it is there and none of them is empty. Of a list with mistakes, the first
+    /// is noted.
+    pub(crate) fn texts(&mut self, field: &str) -> Option<Located<Vec<&'a str>>> {
+        let (value, line) = self.field(field)?;
+        let DeValue::Array(items) = value.get_ref() else {
+            self.wrong_type(line, field, "a list of texts in quotes, as [\"a\", \"b\"]", value.get_ref());
+            return None;
+        };
+        let mut texts = Vec::with_capacity(items.len());
+        for item in items.iter() {
+            let line = self.source.line(&item.span());
+            let DeValue::String(text) = item.get_ref() else {
+                let found = type_name(item.get_ref());
+                self.error(line, field, Problem::WrongItem { expected: "text in quotes", found });
+                return None;
+            };
+            if text.trim().is_empty() {
+                self.error(line, field, Problem::EmptyText);
+                return None;
+            }
+            texts.push(text.as_ref());
+        }
+        Some(Located { value: texts, line })
     }
 
     fn in_range(

@@ -25,7 +25,7 @@ impl Config {
         let mut left_cores = host.cores.len();
         let mut kept = Vec::with_capacity(self.vms.len());
         for vm in core::mem::take(&mut self.vms) {
-            let mut errors: Vec<ConfigError> = file_errors(&vm, archive).into_iter().flatten().collect();
+            let mut errors = file_errors(&vm, archive);
             errors.extend(memory_error(&vm, host.memory_mib, left_mib));
             errors.extend(core_error(&vm, host.cores, left_cores));
             if errors.is_empty() {
@@ -122,21 +122,19 @@ fn core_error(vm: &VmConfig, host: &[u32], left: usize) -> Option<ConfigError> {
     Some(error(vm, vm.line_of(field), field, problem))
 }
 
-fn file_errors(vm: &VmConfig, archive: &Archive<'_>) -> [Option<ConfigError>; 3] {
-    let field = if vm.firmware.is_some() { "firmware" } else { "kernel" };
-    let kernel = file_problem(&vm.kernel, archive).map(|problem| error(vm, vm.lines.kernel, field, problem));
-    let variables = vm
-        .firmware
-        .as_ref()
-        .and_then(|firmware| firmware.variables.as_ref())
-        .and_then(|file| file_problem(file, archive))
-        .map(|problem| error(vm, vm.lines.firmware_vars, "firmware_vars", problem));
-    let initramfs = vm
-        .initramfs
-        .as_ref()
-        .and_then(|file| file_problem(file, archive))
-        .map(|problem| error(vm, vm.lines.initramfs, "initramfs", problem));
-    [kernel, variables, initramfs]
+fn file_errors(vm: &VmConfig, archive: &Archive<'_>) -> Vec<ConfigError> {
+    let image = if vm.firmware.is_some() { "firmware" } else { "kernel" };
+    let kernel = core::iter::once((&vm.kernel, vm.lines.kernel, image));
+    let variables = vm.firmware.iter().filter_map(|firmware| firmware.variables.as_ref());
+    let variables = variables.map(|file| (file, vm.lines.firmware_vars, "firmware_vars"));
+    let initramfs = vm.initramfs.iter().map(|file| (file, vm.lines.initramfs, "initramfs"));
+    let modules = vm.modules.iter().map(|module| (&module.file, vm.lines.modules, "modules"));
+    kernel
+        .chain(variables)
+        .chain(initramfs)
+        .chain(modules)
+        .filter_map(|(file, line, field)| Some(error(vm, line, field, file_problem(file, archive)?)))
+        .collect()
 }
 
 fn file_problem(file: &str, archive: &Archive<'_>) -> Option<Problem> {

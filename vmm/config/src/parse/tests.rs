@@ -1,7 +1,7 @@
 //! Tests of the configuration reader: what it takes, and the words for each mistake.
 
 use crate::archive::testing::{archive, entry};
-use crate::{Archive, Boot, Class, Config, Cpu, Firmware, HostResources, LogLevel, Restart, Screen};
+use crate::{Archive, Boot, Class, Config, Cpu, Firmware, HostResources, LogLevel, Module, Restart, Screen};
 use proptest::prelude::*;
 
 fn errors(text: &str) -> Vec<String> {
@@ -80,6 +80,81 @@ fn a_whole_configuration_is_read() {
 }
 
 #[test]
+fn a_test_program_needs_only_what_is_about_it() {
+    let config = Config::parse(
+        b"[[vm]]\nkernel = \"x.elf\"\nboot = \"multiboot\"\nmodule = \"env.txt\"\nvcpus = 4\ndebug_exit = true\n",
+    );
+    assert_eq!(config.errors, []);
+    let [vm] = config.vms.as_slice() else { panic!("one machine") };
+    assert_eq!((vm.name.as_str(), vm.memory_mib, vm.vcpus), ("x", 128, 4));
+    assert_eq!((vm.boot, vm.debug_exit), (Boot::Multiboot, true));
+    let module = Module { file: "env.txt".into(), string: "env.txt".into() };
+    assert_eq!(vm.modules, [module]);
+}
+
+#[test]
+fn machines_without_a_name_have_their_kernels() {
+    let text = "[[vm]]\nkernel = \"dir/vmlinux-6.1 b.bin\"\n[[vm]]\nkernel = \"k\"\n[[vm]]\nkernel = \"k.gz\"\n\
+                [[vm]]\nkernel = \".\"\n";
+    let config = Config::parse(text.as_bytes());
+    let names: Vec<_> = config.vms.iter().map(|vm| vm.name.as_str()).collect();
+    assert_eq!(names, ["vmlinux-6.1-b", "k", "vm"]);
+    let told: Vec<_> = config.errors.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        told,
+        [
+            "craton.toml:6: vm \"k\": field `name`: the virtual machine at line 4 has this name; choose another"
+        ]
+    );
+}
+
+#[test]
+fn ways_to_boot_have_their_fields() {
+    let boot = |lines: &str| {
+        let config = Config::parse(format!("[[vm]]\nkernel = \"k\"\n{lines}\n").as_bytes());
+        assert_eq!(config.errors, []);
+        config.vms[0].boot
+    };
+    for (name, expected) in [
+        ("auto", Boot::Detect),
+        ("linux32", Boot::Linux32),
+        ("pvh", Boot::Pvh),
+        ("multiboot2", Boot::Multiboot2),
+        ("flat", Boot::Flat { load_address: 0x7c00, entry: 0x7c00 }),
+    ] {
+        assert_eq!(boot(&format!("boot = \"{name}\"")), expected);
+    }
+    let elsewhere = boot("boot = \"flat\"\nload_address = 0x10_0000");
+    assert_eq!(elsewhere, Boot::Flat { load_address: 0x10_0000, entry: 0x10_0000 });
+    let inside = boot("boot = \"flat\"\nload_address = 0x1000\nentry = 0x1010");
+    assert_eq!(inside, Boot::Flat { load_address: 0x1000, entry: 0x1010 });
+}
+
+#[test]
+fn modules_are_files_with_words_behind() {
+    let text = "[[vm]]\nkernel = \"k\"\nmodules = [\"a\", \" b  x=1 y \"]\n";
+    let config = Config::parse(text.as_bytes());
+    let modules: Vec<_> =
+        config.vms[0].modules.iter().map(|m| (m.file.as_str(), m.string.as_str())).collect();
+    assert_eq!(modules, [("a", "a"), ("b", "b  x=1 y")]);
+
+    let told = errors("[[vm]]\nkernel = \"k\"\nmodule = \"a\"\nmodules = [\"b\"]\n");
+    assert_eq!(
+        told,
+        [
+            "craton.toml:3: vm \"k\": field `module`: `modules` is there, too; name all modules there, and remove this one"
+        ]
+    );
+    let mut config = config;
+    let bytes = archive(&[entry("k", b"kernel"), entry("a", b"a")]);
+    config.validate_against(&HostResources { memory_mib: 1000, cores: &[0] }, &Archive::read(&bytes));
+    assert_eq!(
+        config.errors[0].to_string(),
+        "craton.toml:3: vm \"k\": field `modules`: `b` is not in the boot archive; add it, or use one of k, a"
+    );
+}
+
+#[test]
 fn each_mistake_names_line_machine_field_and_remedy() {
     let expected = [
         ("memroy = 3", "field `memroy`: there is no such field; remove it, or use one of name, memory_mib, "),
@@ -90,7 +165,21 @@ fn each_mistake_names_line_machine_field_and_remedy() {
         ("autostart = \"yes\"", "field `autostart`: it is text and should be true or false"),
         ("cmdline = 5", "field `cmdline`: it is a number and should be text in quotes"),
         ("initramfs = \"\"", "field `initramfs`: it is empty; "),
-        ("boot = \"uefi\"", "field `boot`: \"uefi\" is not a choice; use one of linux, pvh"),
+        (
+            "boot = \"uefi\"",
+            "field `boot`: \"uefi\" is not a choice; use one of auto, linux, linux32, pvh, multiboot, multiboot2, flat",
+        ),
+        ("entry = 0x7c00", "field `entry`: it has no meaning but with boot = \"flat\"; remove it"),
+        ("load_address = 1", "field `load_address`: it has no meaning but with boot = \"flat\"; remove it"),
+        ("load_address = -1", "field `load_address`: -1 is out of range; use a number from 0 to 4294967295"),
+        ("module = \" \"", "field `module`: it is empty; "),
+        ("module = [\"a\"]", "field `module`: it is an array and should be text in quotes"),
+        ("modules = \"a\"", "field `modules`: it is text and should be a list of texts in quotes"),
+        (
+            "modules = [\"a\", 1]",
+            "field `modules`: an item of the list is a number and should be text in quotes",
+        ),
+        ("modules = [\"a\", \"\"]", "field `modules`: it is empty; "),
         ("restart = \"no\"", "field `restart`: \"no\" is not a choice; use one of never, on-failure, always"),
         ("vcpus = 65", "field `vcpus`: 65 is out of range; use a number from 1 to 64"),
         ("vcpus = 0", "field `vcpus`: 0 is out of range; use a number from 1 to 64"),
@@ -190,10 +279,7 @@ fn impossible_memory_is_refused() {
 fn missing_fields_are_told_at_the_tables_line() {
     assert_eq!(
         errors("\n[[vm]]\nmemory_mib = 64\n"),
-        [
-            "craton.toml:2: vm #1: field `name`: it is missing; add a line like name = \"web\"",
-            "craton.toml:2: vm #1: field `kernel`: it is missing; add a line like kernel = \"vmlinuz\"",
-        ]
+        ["craton.toml:2: vm #1: field `kernel`: it is missing; add a line like kernel = \"vmlinuz\"",]
     );
     assert_eq!(errors(""), ["craton.toml: no virtual machine is described; add a [[vm]]"]);
 }
