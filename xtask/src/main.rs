@@ -34,8 +34,8 @@ struct CommandLine {
 
 #[derive(Subcommand)]
 enum Command {
-    Run(run::Arguments),
-    Qemu(qemu::Arguments),
+    Run(Box<run::Arguments>),
+    Qemu(Box<qemu::Arguments>),
     Test(test::Arguments),
     Bench(bench::Arguments),
     Fuzz(fuzz::Arguments),
@@ -78,6 +78,11 @@ mod tests {
     fn documented_command_lines_are_accepted() {
         for line in [
             "run --machine bochs --cpus 2 --memory 512 --guests x.toml --exec ls --timeout 5",
+            "run --guest spin-a --memory 512",
+            "run --guest-kernel x.elf",
+            "run --guest-kernel x.elf --boot multiboot --module env.txt=x --module y --append a --vcpus 4 --memory 64",
+            "run --guest-kernel x.bin --boot flat --load-address 0x100000 --entry 0x100010 --timeout 5",
+            "run --guest-kernel bzImage --boot linux32 --initrd i",
             "qemu",
             "qemu run --exec ls",
             "qemu --exec ls",
@@ -94,6 +99,22 @@ mod tests {
         ] {
             let words = ["cargo xtask"].into_iter().chain(line.split(' '));
             assert!(CommandLine::try_parse_from(words).is_ok(), "{line}");
+        }
+    }
+
+    #[test]
+    fn options_that_say_two_things_or_nothing_are_refused() {
+        for line in [
+            "run --guest-kernel x --guests y",
+            "run --guest-kernel x --guest y",
+            "run --guest-kernel x --exec ls",
+            "run --module x",
+            "run --vcpus 2",
+            "run --guest-kernel x --boot uefi",
+            "run --guest-kernel x --vcpus 65",
+        ] {
+            let words = ["cargo xtask"].into_iter().chain(line.split(' '));
+            assert!(CommandLine::try_parse_from(words).is_err(), "{line}");
         }
     }
 }

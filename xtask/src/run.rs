@@ -1,6 +1,8 @@
 //! `cargo xtask run`: from a checkout to a guest's console.
 
-use std::io::Write;
+mod watch;
+
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -9,6 +11,7 @@ use anyhow::{Context, Result, anyhow, bail};
 
 use crate::console::{self, Ending, ExitStatus, Interrupted};
 use crate::guests::exec::{Marks, Progress};
+use crate::image::archive::Archive;
 use crate::machine::{self, Emulator, Firmware, Host, Kind, Machine, Processor, Size, Wish};
 use crate::{guests, image, paths, progress, screenshot};
 
@@ -16,11 +19,20 @@ use crate::{guests, image, paths, progress, screenshot};
 const EXEC_LIMIT: Duration = Duration::from_secs(1800);
 /// The most memory that Bochs gives a machine.
 const BOCHS_MEMORY_MIB: u32 = 2048;
+/// The least memory of a machine, in MiB, and what it has unless told otherwise.
+const LEAST_MEMORY_MIB: u32 = 128;
+const DEFAULT_MEMORY_MIB: u32 = 1024;
+/// Memory of a guest whose kernel is named on the command line, in MiB, unless told otherwise.
+const DEFAULT_GUEST_MEMORY_MIB: u32 = 128;
+/// What the machine has beyond such a guest's memory and its files, in MiB.
+const HOST_MEMORY_MIB: u32 = 256;
 
 /// Builds everything, boots it, and connects the terminal to the guest's console.
 ///
 /// Ctrl-] switches to Craton's monitor; pressed twice in a row it leaves. The exit status is the command's with
 /// `--exec`, that of a guest that ends its machine by the debug exit device, otherwise 0.
+///
+/// With `--guest-kernel FILE` that kernel is the only guest. Its end is the end of the run.
 #[derive(clap::Args, Clone, Debug)]
 #[group(id = "run-arguments")]
 pub(crate) struct Arguments {
@@ -30,12 +42,19 @@ pub(crate) struct Arguments {
     /// Number of processors of the machine.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub(crate) cpus: u32,
-    /// Memory of the machine, in MiB.
-    #[arg(long, default_value_t = 1024, value_name = "MiB", value_parser = clap::value_parser!(u32).range(128..=1_048_576))]
-    pub(crate) memory: u32,
+    /// Memory of the machine, in MiB; 1024 unless told otherwise. With --guest-kernel it is the guest's, 128 unless told
+    /// otherwise, and the machine has as much more as Craton and the files need.
+    #[arg(long, value_name = "MiB", value_parser = clap::value_parser!(u32).range(8..=1_048_576))]
+    pub(crate) memory: Option<u32>,
     /// A configuration like guest-images/craton.toml, or a directory that holds craton.toml and the images.
     #[arg(long, value_name = "FILE")]
     pub(crate) guests: Option<PathBuf>,
+    /// Boot this one of the guests in guest-images/*.toml, alone.
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["guests", "guest_kernel"])]
+    pub(crate) guest: Option<String>,
+    /// The guest that is named on the command line.
+    #[command(flatten)]
+    pub(crate) single: guests::single::Arguments,
     /// Run CMD in the guest's shell, print what it prints, and exit with its status.
     #[arg(long, value_name = "CMD")]
     pub(crate) exec: Option<String>,
@@ -57,12 +76,17 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
 
 /// Runs the command on a machine that was chosen already.
 pub(crate) fn run_on(kind: Kind, arguments: &Arguments) -> Result<ExitCode> {
-    if kind == Kind::Bochs && arguments.memory > BOCHS_MEMORY_MIB {
-        bail!("--memory {}: Bochs has at most {BOCHS_MEMORY_MIB} MiB", arguments.memory);
-    }
     let interrupted = Interrupted::watch()?;
+    let mut archive = match (&arguments.single.guest_kernel, &arguments.guest) {
+        (Some(kernel), _) => {
+            let memory_mib = arguments.memory.unwrap_or(DEFAULT_GUEST_MEMORY_MIB);
+            guests::single::pack(kernel, &arguments.single, memory_mib)?
+        }
+        (None, Some(name)) => guests::named::pack(name)?,
+        (None, None) => guests::pack(arguments.guests.as_deref())?,
+    };
+    let memory_mib = machine_memory(kind, arguments, &archive)?;
     machine::emulator::prepare(kind)?;
-    let mut archive = guests::pack(arguments.guests.as_deref())?;
     let directory = paths::build()?;
     let with_screen =
         arguments.screenshot.as_ref().map(|_| screenshot::guest_with_screen(&archive)).transpose()?;
@@ -74,12 +98,20 @@ pub(crate) fn run_on(kind: Kind, arguments: &Arguments) -> Result<ExitCode> {
     let machine = |images, name: &str| Machine {
         kind,
         firmware: Firmware::Bios,
-        size: Size { cpus: arguments.cpus, memory_mib: arguments.memory },
+        size: Size { cpus: arguments.cpus, memory_mib },
         processor: Processor::Complete,
         images,
         name: name.to_owned(),
     };
+    let is_single = arguments.single.guest_kernel.is_some();
     match &arguments.exec {
+        None if is_single && !std::io::stdin().is_terminal() => {
+            let images = image::build(&archive.to_tar()?, &paths::created(directory.join("guest"))?)?;
+            progress::step(format_args!("starting {}", kind.name()));
+            let emulator = machine(images, "guest").start()?;
+            let outcome = watch::watch(&emulator, guests::single::NAME, &interrupted, limit);
+            finish(emulator, outcome.map(ExitCode::from))
+        }
         Some(command) => {
             let marks = Marks::new();
             let guest = guests::exec::add(&mut archive, &marks, command)?;
@@ -93,13 +125,16 @@ pub(crate) fn run_on(kind: Kind, arguments: &Arguments) -> Result<ExitCode> {
             finish(emulator, outcome)
         }
         None => {
-            let images = image::build(&archive.to_tar()?, &directory)?;
+            // Neither do those with a guest of the command line.
+            let place = if is_single { paths::created(directory.join("guest"))? } else { directory };
+            let images = image::build(&archive.to_tar()?, &place)?;
             progress::step(format_args!(
                 "starting {}; Ctrl-] is the monitor, twice in a row leaves",
                 kind.name()
             ));
             let mut emulator = machine(images, "run").start()?;
-            let ending = console::connect(&mut emulator, &interrupted, limit);
+            let guest = is_single.then_some(guests::single::NAME);
+            let ending = console::connect(&mut emulator, guest, &interrupted, limit);
             let ending = match ending {
                 Ok(Ending::TimeIsUp) if arguments.screenshot.is_none() => {
                     Err(anyhow!("the time limit of {} s is over", limit.unwrap_or_default().as_secs()))
@@ -116,11 +151,36 @@ pub(crate) fn run_on(kind: Kind, arguments: &Arguments) -> Result<ExitCode> {
                     progress::note(format_args!("a guest ended with status {status}"));
                     ExitCode::from(status)
                 }
-                Ending::Left | Ending::TimeIsUp => ExitCode::SUCCESS,
+                Ending::GuestStopped => {
+                    progress::note("the guest stopped");
+                    ExitCode::FAILURE
+                }
+                Ending::GuestOff | Ending::Left | Ending::TimeIsUp => ExitCode::SUCCESS,
             });
             finish(emulator, outcome)
         }
     }
+}
+
+/// The machine's memory, in MiB: what the command line says, or enough for the guest that it describes.
+fn machine_memory(kind: Kind, arguments: &Arguments, archive: &Archive) -> Result<u32> {
+    let memory_mib = if arguments.single.guest_kernel.is_some() {
+        let guest = arguments.memory.unwrap_or(DEFAULT_GUEST_MEMORY_MIB);
+        let files = u32::try_from(archive.bytes() >> 20).unwrap_or(u32::MAX);
+        let needed = guest.saturating_add(HOST_MEMORY_MIB).saturating_add(files.saturating_mul(2));
+        needed.max(DEFAULT_MEMORY_MIB)
+    } else {
+        arguments.memory.unwrap_or(DEFAULT_MEMORY_MIB)
+    };
+    if memory_mib < LEAST_MEMORY_MIB {
+        bail!("--memory {memory_mib}: the machine needs {LEAST_MEMORY_MIB} MiB or more");
+    }
+    if kind == Kind::Bochs && memory_mib > BOCHS_MEMORY_MIB {
+        bail!(
+            "the machine would have {memory_mib} MiB of memory, and Bochs has at most {BOCHS_MEMORY_MIB}; lower --memory"
+        );
+    }
+    Ok(memory_mib)
 }
 
 fn finish(emulator: Emulator, outcome: Result<ExitCode>) -> Result<ExitCode> {

@@ -15,6 +15,7 @@ use anyhow::{Context, Result};
 use crate::machine::{Emulator, Kind};
 use cursor_query::CursorQuery;
 use escape::{Action, Escape};
+use exit_status::End;
 pub(crate) use exit_status::ExitStatus;
 
 /// How often the loop looks at signals and at the emulator, in the worst case.
@@ -54,13 +55,17 @@ pub(crate) enum Ending {
     GuestExit(u8),
     /// The time limit is over.
     TimeIsUp,
+    /// The guest that is waited for powered off.
+    GuestOff,
+    /// The guest that is waited for ended in another way.
+    GuestStopped,
 }
 
-/// Connects standard input and output to the machine until the user leaves, the machine ends, or a guest that has
-/// the debug exit device uses it.
-/// It also ends after `limit`, if there is one.
+/// Connects standard input and output to the machine until the user leaves, the machine ends, a guest that has the
+/// debug exit device uses it, or the guest `only`, if there is one, ends. It also ends after `limit`, if there is one.
 pub(crate) fn connect(
     machine: &mut Emulator,
+    only: Option<&str>,
     interrupted: &Interrupted,
     limit: Option<Duration>,
 ) -> Result<Ending> {
@@ -92,7 +97,7 @@ pub(crate) fn connect(
         Kind::Bochs => Some(CursorQuery::default()),
         Kind::Kvm | Kind::Tcg => None,
     };
-    let mut exit = ExitStatus::default();
+    let mut exit = ExitStatus::of(only);
     let ending = loop {
         let Some(mut bytes) = machine.serial.more(received, TICK) else { break Ending::MachineOff };
         received += bytes.len();
@@ -100,8 +105,11 @@ pub(crate) fn connect(
             bytes = queries.remove(&bytes);
         }
         output.write_all(&bytes).and_then(|()| output.flush()).context("standard output")?;
-        if let Some(status) = exit.find(&bytes) {
-            break Ending::GuestExit(status);
+        match exit.end(&bytes) {
+            Some(End::Status(status)) => break Ending::GuestExit(status),
+            Some(End::Off) => break Ending::GuestOff,
+            Some(End::Other) => break Ending::GuestStopped,
+            None => {}
         }
         if leave.load(Ordering::Relaxed) || interrupted.is_set() {
             break Ending::Left;

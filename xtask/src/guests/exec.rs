@@ -71,7 +71,9 @@ pub(crate) fn add(archive: &mut Archive, marks: &Marks, command: &str) -> Result
     let chosen = guests.iter().position(is_on_console).unwrap_or(0);
     let guest =
         guests.get_mut(chosen).and_then(toml::Value::as_table_mut).context("no [[vm]] to run it in")?;
-    let name = guest.get("name").and_then(toml::Value::as_str).unwrap_or_default().to_owned();
+    let name = guest.get("name").and_then(toml::Value::as_str).unwrap_or("guest").to_owned();
+    // One that has none is called after its kernel, which is nothing to look for.
+    guest.insert("name".into(), name.as_str().into());
     let base =
         guest.get("initramfs").and_then(toml::Value::as_str).context("that [[vm]] has no initramfs")?;
     let mut file_system = archive.get(base).with_context(|| format!("no {base} in the archive"))?.to_vec();

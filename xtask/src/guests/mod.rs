@@ -5,6 +5,8 @@ pub(crate) mod exec;
 mod firmware;
 mod initramfs;
 mod linux;
+pub(crate) mod named;
+pub(crate) mod single;
 
 use std::path::Path;
 
@@ -28,9 +30,14 @@ pub(crate) fn pack(source: Option<&Path>) -> Result<Archive> {
 pub(crate) fn from_configuration(configuration: &Path) -> Result<Archive> {
     let text = std::fs::read_to_string(configuration)
         .with_context(|| format!("cannot read {}", configuration.display()))?;
+    archive_of(&text, configuration)
+}
+
+/// Packs the configuration `text`, which is that of the file `configuration` or a part of it, with the files it names.
+fn archive_of(text: &str, configuration: &Path) -> Result<Archive> {
     let directory = configuration.parent().context("the configuration has no directory")?;
     let mut archive = Archive::default();
-    for name in image_names(&text).with_context(|| format!("{}", configuration.display()))? {
+    for name in image_names(text).with_context(|| format!("{}", configuration.display()))? {
         let beside = directory.join(&name);
         let content = if beside.is_file() {
             std::fs::read(&beside).with_context(|| format!("cannot read {}", beside.display()))?
@@ -39,7 +46,7 @@ pub(crate) fn from_configuration(configuration: &Path) -> Result<Archive> {
         };
         archive.add(&name, content);
     }
-    archive.add(CONFIGURATION, text.into_bytes());
+    archive.add(CONFIGURATION, text.into());
     Ok(archive)
 }
 
@@ -72,10 +79,15 @@ fn image_names(text: &str) -> Result<Vec<String>> {
     let table: toml::Table = text.parse()?;
     let mut names = Vec::new();
     for vm in table.get("vm").and_then(toml::Value::as_array).into_iter().flatten() {
-        for key in ["kernel", "initramfs", "firmware", "firmware_vars"] {
-            if let Some(name) = vm.get(key).and_then(toml::Value::as_str)
-                && !names.iter().any(|known| known == name)
-            {
+        let files = ["kernel", "initramfs", "firmware", "firmware_vars"]
+            .into_iter()
+            .filter_map(|key| vm.get(key)?.as_str());
+        let modules = vm.get("modules").and_then(toml::Value::as_array).into_iter().flatten();
+        let module = vm.get("module").into_iter();
+        // A module's file is the first word.
+        let modules = module.chain(modules).filter_map(|module| module.as_str()?.split_whitespace().next());
+        for name in files.chain(modules) {
+            if !names.iter().any(|known| known == name) {
                 names.push(name.to_owned());
             }
         }
@@ -101,6 +113,12 @@ mod tests {
         assert_eq!(image_names(text).expect("valid"), ["vmlinuz", "i", "vmlinux"]);
         let firmware = "[[vm]]\nfirmware='seabios'\nscreen='vga'\n[[vm]]\nkernel='k'\nscreen='vga'\n";
         assert_eq!(image_names(firmware).expect("valid"), ["seabios", "k", VIDEO_BIOS]);
+    }
+
+    #[test]
+    fn modules_are_images_by_their_first_word() {
+        let text = "[[vm]]\nkernel='k'\nmodules=['a x', 'b']\n[[vm]]\nkernel='k'\nmodule='c y'\n";
+        assert_eq!(image_names(text).expect("valid"), ["k", "a", "b", "c"]);
     }
 
     #[test]

@@ -53,6 +53,11 @@ impl Archive {
         self.files.get(name).map(Vec::as_slice)
     }
 
+    /// Length of all files together.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.files.values().map(|content| content.len() as u64).sum()
+    }
+
     /// The tar file. The configuration comes first.
     pub(crate) fn to_tar(&self) -> Result<Vec<u8>> {
         let mut builder = tar::Builder::new(Vec::new());
