@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use arch::platform_layout::{ECAM_BASE, ECAM_BYTES, LOW_RAM_END};
 use arch::{GIB, Gpa, KIB, MIB, PAGE_SIZE};
 
-/// A PC's interrupt vectors and BIOS data area, all zero: there is no BIOS.
+/// A PC's interrupt vectors and BIOS data area.
 pub(crate) const BIOS_DATA: Gpa = Gpa::new(0);
 /// Their length, in bytes.
 pub(crate) const BIOS_DATA_BYTES: u64 = PAGE_SIZE;
@@ -42,7 +42,9 @@ pub(crate) const SMBIOS_ROOM: u64 = 32 * KIB;
 /// The MultiProcessor Specification's floating pointer and table, where it wants the pointer searched for.
 pub(crate) const MP_TABLE: Gpa = Gpa::new(0xf_8000);
 /// Room for them, in bytes.
-pub(crate) const MP_TABLE_ROOM: u64 = 32 * KIB;
+pub(crate) const MP_TABLE_ROOM: u64 = 28 * KIB;
+/// Code that real-mode interrupts lead to, in the last page below 1 MiB.
+pub(crate) const BIOS_SERVICES: Gpa = Gpa::new(0xf_f000);
 /// Where images may be loaded from: everything below belongs to boot structures and firmware.
 pub(crate) const HIGH_MEMORY: Gpa = Gpa::new(MIB);
 

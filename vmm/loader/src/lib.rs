@@ -12,6 +12,7 @@
 extern crate alloc;
 
 mod acpi;
+mod bios_data;
 mod copy;
 mod entry;
 mod error;
@@ -88,12 +89,12 @@ pub fn load(memory: &impl GuestMemory, vm: &VmDescription<'_>) -> Result<EntrySt
     };
     vm.check_is_passed(boot)?;
     // What an earlier run left where kernels look for a BIOS's data must not be found again.
-    copy::zero(memory, layout::BIOS_DATA, layout::BIOS_DATA_BYTES)?;
     let legacy = match vm.screen {
         Screen::None => layout::CONVENTIONAL_END,
         Screen::Text => LEGACY_VIDEO_END,
     };
     copy::zero(memory, legacy, layout::HIGH_MEMORY - legacy)?;
+    bios_data::write(memory)?;
     let rsdp = acpi::write_tables(memory, vm.vcpus, &layout, vm.nodes)?;
     smbios::write_tables(memory, &layout, vm.vcpus)?;
     mp_table::write(memory, vm.vcpus)?;

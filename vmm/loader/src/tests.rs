@@ -4,6 +4,7 @@ use crate::testing::{bzimage, elf, memory, read, vm};
 use crate::{BootProtocol, EntryMode, Image, LoadError, Module, VmDescription, load};
 use arch::{Gpa, KIB, MIB};
 use core::num::NonZeroU8;
+use memory::GuestMemory;
 
 #[test]
 fn the_protocol_is_told_by_the_image() {
@@ -161,6 +162,30 @@ fn smbios_has_all_memory_in_one_device_and_says_where_it_is() {
     let mapped = smbios_structures(19, 1);
     assert_eq!(mapped.len(), 1);
     assert_eq!((mapped[0].len(), &mapped[0][4..12]), (0x1f, [0, 0, 0, 0, 0xff, 0xff, 0, 0].as_slice()));
+}
+
+#[test]
+fn the_data_area_of_the_firmware_tells_base_memory_and_com1() {
+    let memory = memory(64 * MIB);
+    memory.write(Gpa::new(0), &[0xff; 0x600]).expect("RAM");
+    let image = bzimage(4096);
+    load(&memory, &vm(&image)).expect("a good image");
+    let area = read(&memory, Gpa::new(0), 0x600);
+    let word = |at: usize| u16::from_le_bytes([area[at], area[at + 1]]);
+    assert_eq!((word(0x400), word(0x413), word(0x410)), (0x3f8, 640, 0x202));
+    assert_eq!(word(0x40e), 0, "no extended area");
+    let services = read(&memory, Gpa::new(0xf_f000), 16);
+    for vector in [0, 8, 0x10, 0x13, 0x15, 0x70, 0xff] {
+        let (offset, segment) = (word(4 * vector), word(4 * vector + 2));
+        assert_eq!((segment, offset & 0xf000), (0xf000, 0xf000));
+        let first = services[usize::from(offset & 0xf)];
+        let expected = match vector {
+            0x10 | 0x13 => 0x55,
+            0x15 => 0xb4,
+            _ => 0xcf,
+        };
+        assert_eq!(first, expected, "vector {vector:#x}");
+    }
 }
 
 #[test]
