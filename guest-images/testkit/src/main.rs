@@ -1,6 +1,6 @@
 //! Bare-metal test guests in one image: `test=NAME` on the command line chooses the program.
 //!
-//! Started by PVH (QEMU, KVM, Craton) or Multiboot2 (GRUB, for a run without a hypervisor). A program that ends by itself
+//! Started by PVH (QEMU, KVM, Craton), Multiboot, or Multiboot2 (GRUB, for a run without a hypervisor). A program that ends by itself
 //! prints `testkit: NAME: ok` or `testkit: NAME: FAIL reason` on the first serial port and powers the machine off; one
 //! that is meant not to come back prints `testkit: NAME: go` first. `bench` prints `bench: OPERATION INSTRUCTIONS` lines
 //! and `bench: done`. The programs are listed in `programs::ALL`; `test=all` runs every one that ends by itself, and
@@ -8,7 +8,7 @@
 //!
 //! `test=suite` runs the suite instead, whose checks each have a verdict: see `suite`.
 //!
-//! `apic=xapic` leaves the local APIC in xAPIC mode; the other words of the command line are in `options`.
+//! `tell=boot` says first how the image was booted, and with what. `apic=xapic` leaves the local APIC in xAPIC mode; the other words of the command line are in `options`.
 #![no_std]
 #![no_main]
 
@@ -42,6 +42,14 @@ pub(crate) fn start(info: u64, magic: u64) -> ! {
     let line = loader.command_line();
     options::read(&line);
     smp::discover(loader.rsdp());
+    if line.value_of("tell") == Some("boot") {
+        let (protocol, modules, string) = loader.modules();
+        report!(
+            "testkit: booted by {protocol} with \"{}\", {modules} modules: \"{}\"",
+            line.text(),
+            string.text()
+        );
+    }
     let newest = match line.value_of("apic") {
         Some("xapic") => Mode::XApic,
         Some(_) | None => Mode::X2Apic,

@@ -1,9 +1,9 @@
 //! From a boot loader's 32-bit protected mode, or a startup IPI's real mode, to Rust in long mode.
 //!
-//! Two ways in, one entry: PVH (Xen, "x86/HVM direct boot ABI": an ELF note of type `XEN_ELFNOTE_PHYS32_ENTRY`, EBX
-//! holds the address of `hvm_start_info`) and Multiboot2 ("Multiboot2 Specification", "I386 machine state": EAX holds a
-//! magic number, EBX the address of the information structure). QEMU, KVM and Craton use the first; GRUB, for a run
-//! without any hypervisor, the second.
+//! Three ways in, one entry: PVH (Xen, "x86/HVM direct boot ABI": an ELF note of type `XEN_ELFNOTE_PHYS32_ENTRY`, EBX
+//! holds the address of `hvm_start_info`), Multiboot ("Multiboot Specification", "Machine state") and Multiboot2
+//! ("Multiboot2 Specification", "I386 machine state"): EAX holds a magic number, EBX the address of the information
+//! structure. QEMU, KVM and Craton use the first; GRUB, for a run without any hypervisor, the last.
 //!
 //! The other CPUs come by the startup IPI (SDM Vol. 3A, "Multiple-Processor Initialization") and share the page tables.
 //!
@@ -53,6 +53,12 @@ multiboot2_header:
     .long 8
 multiboot2_end:
 
+    .balign 4
+multiboot_header:
+    .long 0x1badb002                // magic
+    .long 0x3                       // flags: modules on page boundaries, memory information
+    .long -(0x1badb002 + 0x3)
+
     .section .note.pvh, "a", @note
     .balign 4
     .long 4                         // name size
@@ -67,7 +73,7 @@ multiboot2_end:
 testkit_entry32:
     cli
     cld
-    movl %eax, %esi                 // Multiboot2 magic, or anything
+    movl %eax, %esi                 // a Multiboot magic, or anything
     movl %ebx, %edi                 // the loader's information structure
 
     movl $(boot_pdpt + 3), boot_pml4
