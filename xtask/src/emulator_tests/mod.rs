@@ -1,6 +1,7 @@
 //! Tests that boot the image in an emulator and look at what it prints.
 
 mod bad_input;
+mod boots;
 mod firmware;
 mod harness;
 mod hostile;
@@ -40,6 +41,7 @@ fn all() -> Vec<Case> {
         refusal::CASES,
         kernel::CASES,
         linux::CASES,
+        boots::CASES,
         smp::CASES,
         variants::CASES,
         monitor::CASES,

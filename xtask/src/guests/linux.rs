@@ -3,15 +3,10 @@
 //! Sources: The Linux Kernel documentation, "The Linux/x86 Boot Protocol" (setup header); "LZ4 Frame format
 //! description", "Legacy frame".
 
-use std::path::PathBuf;
-
 use anyhow::{Context, Result, bail};
 
-use crate::paths;
-use crate::setup::debian;
+use super::packaged;
 
-/// The package that always depends on the current kernel.
-const META_PACKAGE: &str = "linux-image-cloud-amd64";
 /// Sectors of setup code, when the header says 0.
 const DEFAULT_SETUP_SECTORS: usize = 4;
 /// Setup header: number of setup sectors (1 byte).
@@ -31,38 +26,12 @@ const LZ4_LEGACY_BLOCK: usize = 8 << 20;
 
 /// The bzImage, as packaged.
 pub(super) fn compressed() -> Result<Vec<u8>> {
-    let path = image_path()?;
-    std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))
+    packaged::CLOUD_KERNEL.content()
 }
 
 /// The ELF file `vmlinux` out of the bzImage.
 pub(super) fn uncompressed() -> Result<Vec<u8>> {
     extract(&compressed()?)
-}
-
-/// Where the packaged kernel is; downloads it at the first call and remembers its version.
-fn image_path() -> Result<PathBuf> {
-    let memory = paths::cache()?.join("debian").join(format!("{META_PACKAGE}.resolved"));
-    let package = match std::fs::read_to_string(&memory) {
-        Ok(name) if debian::cached(name.trim())?.is_dir() => name.trim().to_owned(),
-        Ok(_) | Err(_) => {
-            let name = debian::dependencies(META_PACKAGE)?
-                .into_iter()
-                .find(|name| name.starts_with("linux-image-"))
-                .with_context(|| format!("{META_PACKAGE} depends on no kernel"))?;
-            debian::unpacked(&name)?;
-            paths::write_whole(&memory, name.as_bytes())?;
-            name
-        }
-    };
-    let boot = debian::cached(&package)?.join("boot");
-    for entry in std::fs::read_dir(&boot)? {
-        let path = entry?.path();
-        if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("vmlinuz-")) {
-            return Ok(path);
-        }
-    }
-    bail!("Debian package {package} holds no kernel")
 }
 
 /// Unpacks the payload of a bzImage.

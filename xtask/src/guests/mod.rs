@@ -6,6 +6,7 @@ mod firmware;
 mod initramfs;
 mod linux;
 pub(crate) mod named;
+mod packaged;
 pub(crate) mod single;
 
 use std::path::Path;
@@ -63,13 +64,15 @@ pub(crate) fn ours(name: &str) -> Result<Vec<u8>> {
         VIDEO_BIOS => firmware::video_bios(),
         "ovmf" => firmware::ovmf(),
         "ovmf-vars" => firmware::ovmf_variables(),
+        "gnumach" => packaged::GNU_MACH.content(),
+        "xen" => packaged::XEN.content(),
         "testkit" => {
             let program = kernel::build_package("testkit")?;
             Ok(std::fs::read(program)?)
         }
         other => bail!(
             "there is no file {other} beside the configuration, and it is none of ours \
-             (vmlinuz, vmlinux, initramfs.cpio, testkit, seabios, ovmf, ovmf-vars)"
+             (vmlinuz, vmlinux, initramfs.cpio, gnumach, xen, seabios, ovmf, ovmf-vars, testkit)"
         ),
     }
 }
