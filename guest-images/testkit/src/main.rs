@@ -16,6 +16,7 @@ mod acpi;
 mod apic;
 mod chipset;
 mod console;
+mod fw_cfg;
 mod ipi;
 mod loader;
 mod machine;
@@ -44,6 +45,7 @@ pub(crate) fn start(info: u64, magic: u64) -> ! {
     smp::discover(loader.rsdp());
     if line.value_of("tell") == Some("boot") {
         let (protocol, modules, string) = loader.modules();
+        report!("testkit: {:?} processors by fw_cfg", fw_cfg::cpus());
         report!(
             "testkit: booted by {protocol} with \"{}\", {modules} modules: \"{}\"",
             line.text(),

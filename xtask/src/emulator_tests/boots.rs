@@ -45,7 +45,7 @@ fn every_way_archive() -> Result<Archive> {
     for boot in PROTOCOLS {
         writeln!(
             text,
-            "[[vm]]\nname = \"{boot}\"\nmemory_mib = 16\nkernel = \"testkit\"\nboot = \"{boot}\"\n\
+            "[[vm]]\nname = \"{boot}\"\nmemory_mib = 16\nvcpus = 3\nkernel = \"testkit\"\nboot = \"{boot}\"\n\
              modules = [\"env.txt for {boot}\", \"testkit\"]\ncmdline = \"tell=boot test=debug-exit\"\n\
              debug_exit = true\n"
         )?;
@@ -90,6 +90,7 @@ fn every_way(lab: &Lab) -> Result<()> {
                 "booted by {boot} with \"{name}tell=boot test=debug-exit\", 2 modules: \"env.txt for {boot}\""
             );
             order(serial, &format!("console {boot}"))?;
+            serial.wait_for("testkit: Some(3) processors by fw_cfg", SHORT)?;
             serial.wait_for(&told, SHORT)?;
             serial.send(ESCAPE)?;
             serial.wait_for(PROMPT, SHORT)?;

@@ -72,17 +72,21 @@ pub(super) fn watch(
 /// Finds the guest's own words in all that came over the `line`.
 fn see<'a>(line: &'a [u8], guest: &str) -> Seen<'a> {
     let begin = format!("[craton: console of {guest};");
-    let end = format!("[craton: {guest} stopped: ");
+    // Before it says so, Craton ends the row and its colours.
+    let ends = ["\r\n", "\r"].map(|row| format!("\x1b[0m{row}[craton: {guest} stopped: "));
     let Some(begin) = find(line, begin.as_bytes()) else { return Seen::Nothing };
     let Some(output) = find(&line[begin..], b"\n").map(|length| &line[begin + length + 1..]) else {
         return Seen::Nothing;
     };
-    let Some(stop) = find(output, end.as_bytes()) else {
+    let stop = ends.iter().find_map(|end| Some((find(output, end.as_bytes())?, end.len())));
+    let Some((stop, length)) = stop else {
         // What may be the beginning of the end is held back.
-        let held = (1..end.len()).rev().find(|length| output.ends_with(&end.as_bytes()[..*length]));
+        let held =
+            |end: &String| (1..end.len()).rev().find(|length| output.ends_with(&end.as_bytes()[..*length]));
+        let held = ends.iter().filter_map(held).max();
         return Seen::Running(&output[..output.len() - held.unwrap_or(0)]);
     };
-    let (output, why) = (&output[..stop], &output[stop + end.len()..]);
+    let (output, why) = (&output[..stop], &output[stop + length..]);
     match why.iter().position(|byte| *byte == b'\n') {
         Some(length) => {
             let why = String::from_utf8_lossy(&why[..length]);
@@ -135,8 +139,12 @@ mod tests {
         };
         assert_eq!(see_text("[craton: console of guest; Ctrl"), None);
         assert_eq!(see_text(START), Some((String::new(), None)));
-        assert_eq!(see_text(&format!("{START}hello\r\n[cra")), Some(("hello\r\n".into(), None)));
-        let ended = format!("{START}hello\r\n[craton: guest stopped: the guest ended with status 33");
+        assert_eq!(see_text(&format!("{START}hello\r\n\x1b[0m\r[cra")), Some(("hello\r\n".into(), None)));
+        let ended =
+            format!("{START}hello\x1b[0m\r\n[craton: guest stopped: triple fault; 'vm start guest' x]\r\n");
+        assert_eq!(see_text(&ended), Some(("hello".into(), Some("triple fault".into()))));
+        let ended =
+            format!("{START}hello\r\n\x1b[0m\r[craton: guest stopped: the guest ended with status 33");
         assert_eq!(see_text(&ended), Some(("hello\r\n".into(), None)));
         let ended = format!("{ended}; 'vm start guest' starts it again]\r\n");
         let why = "the guest ended with status 33".to_owned();
