@@ -112,11 +112,17 @@ fn refusal(line: &[u8], guest: &str) -> Option<String> {
     let text = String::from_utf8_lossy(line);
     // A line is judged when it is complete, so that all of it is shown.
     let complete = text.rsplit_once('\n').map_or("", |(complete, _)| complete);
-    let signs = ["craton: cannot start: ", "craton: panic", "craton.toml:", &format!("vm \"{guest}\": ")];
-    let is_sign = |line: &&str| signs.iter().any(|sign| line.contains(sign));
-    complete.lines().take_while(|line| !line.contains("[craton: console of ")).find(is_sign).map(|line| {
-        let start = signs.iter().filter_map(|sign| line.find(sign)).min().unwrap_or(0);
-        line[start..].trim_end().to_owned()
+    let before = complete.split("[craton: console of ").next().unwrap_or_default();
+    let of_the_host = ["craton: cannot start: ", "craton: panic", "craton.toml:"];
+    // The console is the guest's before its images are looked at.
+    let of_the_guest = format!("ERROR vm \"{guest}\": ");
+    let from = |text: &'_ str, sign: &str| {
+        let line = &text[text.find(sign)?..];
+        Some(line.lines().next().unwrap_or_default().trim_end().to_owned())
+    };
+    of_the_host.iter().find_map(|sign| from(before, sign)).or_else(|| {
+        let told = from(complete, &of_the_guest)?;
+        Some(told.trim_start_matches("ERROR ").to_owned())
     })
 }
 
@@ -160,11 +166,14 @@ mod tests {
     }
 
     #[test]
-    fn refusals_are_told_in_full_and_guests_cannot_fake_them() {
-        let refused = "[  1] ERROR vm \"guest\": `k` is not a kernel: it is empty; name another\r\n";
+    fn refusals_are_told_in_full() {
+        let refused =
+            format!("{START}\x1b[0m\r[  1] ERROR vm \"guest\": `k` is not a kernel: it is empty; x\r\n");
         let told = refusal(refused.as_bytes(), "guest").expect("refused");
-        assert_eq!(told, "vm \"guest\": `k` is not a kernel: it is empty; name another");
-        assert_eq!(refusal(&refused.as_bytes()[..30], "guest"), None);
-        assert_eq!(refusal(format!("{START}craton: panic\r\n").as_bytes(), "guest"), None);
+        assert_eq!(told, "vm \"guest\": `k` is not a kernel: it is empty; x");
+        assert_eq!(refusal(&refused.as_bytes()[..refused.len() - 2], "guest"), None);
+        let mistake = "[  1] ERROR craton.toml:4: vm \"guest\": field `x`: no\r\n";
+        assert_eq!(refusal(mistake.as_bytes(), "guest").expect("refused"), mistake[12..].trim_end());
+        assert_eq!(refusal(format!("{START}craton: panic\r\n").as_bytes(), "guest"), None, "a guest's words");
     }
 }
