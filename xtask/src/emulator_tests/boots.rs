@@ -17,6 +17,7 @@ pub(super) const CASES: &[Case] = &[
     Case { name: "boots::linux_by_its_32_bit_entry", run: linux_32 },
     Case { name: "boots::gnu_mach", run: gnu_mach },
     Case { name: "boots::xen", run: xen },
+    Case { name: "boots::xen_starts_its_dom0", run: xen_dom0 },
 ];
 
 /// Ways to boot that our test image knows, and the name it has there.
@@ -123,6 +124,11 @@ fn xen(lab: &Lab) -> Result<()> {
         "xen",
         &["Xen version 4.17", "Bootloader: Craton", "load base address: ", "dom0 kernel not specified"],
     )
+}
+
+/// To where it has started its other processor and enters its first guest.
+fn xen_dom0(lab: &Lab) -> Result<()> {
+    says(lab, "xen-dom0", &["Brought up 2 CPUs", "Dom0 kernel: 64-bit", "about to get started..."])
 }
 
 /// The guest `name` of ours says each of `signs`, in this order.
