@@ -21,7 +21,7 @@ pub(crate) struct Arguments {
 #[derive(clap::Subcommand, Clone, Debug)]
 enum Action {
     /// Boots and connects the terminal to the guest's console (the default).
-    Run(run::Arguments),
+    Run(Box<run::Arguments>),
     /// Runs the emulator tests.
     Test {
         /// Only tests whose name contains this.
