@@ -18,7 +18,7 @@ pub(super) const CASES: &[Case] = &[
 /// How long OVMF may take to its shell, or to its end and back there.
 const OVMF: Duration = Duration::from_secs(600);
 /// What may come and go on the host's heap, in bytes.
-const HEAP_NOISE: u64 = 4096;
+const HEAP_NOISE: u64 = 8192;
 /// How often a machine is reset in the middle of its firmware.
 const RESETS: usize = 100;
 
