@@ -69,6 +69,9 @@ const LOADED_US: u64 = 17;
 
 fn rest() {
     gate(Gate::Low);
+    // Loading a count takes the gate's last edge away, which Bochs otherwise keeps for the next mode.
+    program(0, 0x100);
+    clock::wait(LOADED_US);
     out8(CONTROL, 0xb0);
     out8(CONTROL, 0x30);
 }
