@@ -35,19 +35,45 @@ const PATIENCE: Duration = Duration::from_secs(300);
 const SILENCE: Duration = Duration::from_secs(15);
 /// How many checks may end the machine before the rest is given up.
 const RESTARTS: usize = 100;
+/// What a difference says of a guest that did as it should.
+const GUEST_PASSED: &str = "as a guest pass";
 /// What the suite says last.
 const DONE: &str = "suite: done";
 /// What is chosen from the suite: everything, unless the environment says otherwise.
 const FILTER: &str = "CRATON_SUITE";
 
 /// Runs the suite with `processors` everywhere and compares.
+///
+/// Some native verdicts depend on how the emulator's clock happens to run. Where only the native side is off, the suite runs once
+/// more, and that run counts.
 fn agrees(lab: &Lab, processors: u32) -> Result<()> {
     let directory = paths::created(paths::build()?.join("suite").join(processors.to_string()))?;
+    let mut problems = differences(lab, processors, &directory)?;
+    if !problems.is_empty() && problems.iter().all(|problem| problem.contains(GUEST_PASSED)) {
+        progress::note(format_args!(
+            "looking again, as only the native side is off:\n{}",
+            problems.join("\n")
+        ));
+        problems = differences(lab, processors, &directory)?;
+    }
+    if problems.is_empty() {
+        return Ok(());
+    }
+    bail!(
+        "{} differences (all verdicts are in {}):\n{}",
+        problems.len(),
+        paths::shown(&directory),
+        problems.join("\n")
+    )
+}
+
+/// What differs in one run of the suite, a line each.
+fn differences(lab: &Lab, processors: u32, directory: &Path) -> Result<Vec<String>> {
     let filter = std::env::var(FILTER).unwrap_or_default();
     let keep = |name: &str, text: &str| paths::write_whole(&directory.join(name), text.as_bytes());
 
     let native = progress::timed("the suite natively in Bochs", || {
-        whole(&filter, |line| in_bochs(&disk(&directory, line)?, processors))
+        whole(&filter, |line| in_bochs(&disk(directory, line)?, processors))
     })?;
     let guest =
         progress::timed("the suite as a guest", || whole(&filter, |line| as_guest(lab, processors, line)))?;
@@ -59,7 +85,7 @@ fn agrees(lab: &Lab, processors: u32) -> Result<()> {
         None
     } else {
         let text = progress::timed("its departures natively in QEMU", || {
-            whole(&asked, |line| in_qemu(&disk(&directory, line)?, processors, &directory))
+            whole(&asked, |line| in_qemu(&disk(directory, line)?, processors, directory))
         })?;
         keep("qemu.txt", &text)?;
         Some(Verdicts::parse(&text))
@@ -67,16 +93,7 @@ fn agrees(lab: &Lab, processors: u32) -> Result<()> {
     drop(std::fs::remove_file(directory.join("suite.img")));
     let (native, guest) = (Verdicts::parse(&native), Verdicts::parse(&guest));
     progress::note(format_args!("natively: {}; as a guest: {}", native.summary(), guest.summary()));
-    let problems = departures.compare(&native, &guest, reference.as_ref());
-    if problems.is_empty() {
-        return Ok(());
-    }
-    bail!(
-        "{} differences (all verdicts are in {}):\n{}",
-        problems.len(),
-        paths::shown(&directory),
-        problems.join("\n")
-    )
+    Ok(departures.compare(&native, &guest, reference.as_ref()))
 }
 
 /// Runs the suite by `run`, which takes a command line, and again from behind each check that ended the machine.
